@@ -1,0 +1,1 @@
+//! The daemon: builders, their sockets and fleets, and the API that the command line speaks.

@@ -1,0 +1,18 @@
+//! buildfleet: local sockets in front of a fleet of BuildKit pods.
+//!
+//! The modules stand in reading order; each may use those above it (see ARCHITECTURE.md, checked by `tests/it/tidy.rs`).
+
+pub mod backend;
+pub mod builder;
+pub mod cli;
+pub mod daemon;
+pub mod fleet;
+pub mod manifest;
+pub mod options;
+pub mod placement;
+pub mod proxy;
+pub mod report;
+pub mod settings;
+pub mod shutdown;
+pub mod socket;
+pub mod store;

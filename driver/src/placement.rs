@@ -1,0 +1,1 @@
+//! Which pod gets a connection: pure functions over a snapshot of the ready pods.

@@ -1,0 +1,1 @@
+//! Private unix sockets: only their owner may connect, and only what is ours is ever removed.
