@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::upstream::Upstream;
-use super::view::{Link, Wish, expected_workers, last_words, snapshot};
+use super::view::{Learned, Link, Wish, expected_workers, last_words, snapshot};
 use super::{NodeSnapshot, Remembered, follow};
 use crate::backend::{ApplyError, DeleteError, PodPhase, Pods, SharedBackend};
 use crate::builder::{NodeName, Platform, PodName};
@@ -66,7 +66,7 @@ struct State {
     links: BTreeMap<PodName, Link>,
     upstreams: BTreeMap<PodName, Upstream>,
     workers: BTreeMap<PodName, ListWorkersResponse>,
-    remembered: Option<ListWorkersResponse>,
+    learned: Learned,
     wish: Wish,
     /// The backend has taken an order for these pods from this process.
     ordered: bool,
@@ -97,7 +97,7 @@ impl NodeFleet {
             links: BTreeMap::new(),
             upstreams: BTreeMap::new(),
             workers: BTreeMap::new(),
-            remembered: config.remembered.workers.clone(),
+            learned: Learned { workers: config.remembered.workers.clone(), ping: config.remembered.ping.clone() },
             wish,
             ordered: false,
         };
@@ -133,6 +133,15 @@ impl NodeFleet {
     pub fn workers(&self) -> ListWorkersResponse {
         let known = self.state().known_workers();
         known.unwrap_or_else(|| expected_workers(&self.config.node, &self.config.platforms))
+    }
+
+    /// What a pod last answered to LLBBridge.Ping.
+    pub(crate) fn remembered_ping(&self) -> Option<Bytes> {
+        self.state().learned.ping.clone()
+    }
+
+    pub(crate) fn remember_ping(&self, answer: Bytes) {
+        self.update(|state| state.learned.ping = Some(answer));
     }
 
     /// Whether no pod runs or is on its way.
@@ -300,7 +309,7 @@ impl NodeFleet {
 
     /// Called with the state locked, so that snapshots come in the order of the changes.
     fn publish(&self, state: &State) {
-        let next = snapshot(&state.pods, &state.links, &state.wish, state.known_workers().as_ref());
+        let next = snapshot(&state.pods, &state.links, &state.wish, state.learned.clone());
         self.snapshot.send_if_modified(|current| {
             let changed = *current != next;
             *current = next;
@@ -336,7 +345,7 @@ impl NodeFleet {
             link.trouble = None;
             state.upstreams.insert(upstream.pod.clone(), upstream.clone());
             state.workers.insert(upstream.pod.clone(), workers);
-            state.remembered = state.known_workers();
+            state.learned.workers = state.known_workers();
         });
     }
 
@@ -372,7 +381,7 @@ impl State {
 
     fn known_workers(&self) -> Option<ListWorkersResponse> {
         if self.workers.is_empty() {
-            return self.remembered.clone();
+            return self.learned.workers.clone();
         }
         let record = self.workers.values().flat_map(|workers| workers.record.iter().cloned()).collect();
         Some(ListWorkersResponse { record })
