@@ -18,7 +18,7 @@ const FIELD_MANAGER: &str = "buildfleet";
 
 /// On the pods: which certificates they started with. `buildkitd` reads its certificate once, so pods have to be
 /// replaced when the Secret was.
-const CERTIFICATES_ANNOTATION: &str = "buildfleet.dev/certificates-not-after";
+const CERTIFICATES_ANNOTATION: &str = "buildfleet.internal/certificates-not-after";
 
 /// How often a Secret that somebody else writes at the same time is looked at again.
 const ATTEMPTS: usize = 3;
