@@ -72,7 +72,16 @@ async fn main() {
         s.clone(),
     );
     let mut w = f.watch();
-    tokio::spawn(async move { loop { if let Some(p) = w.borrow().remembered.ping.clone() { std::fs::write("/tmp/h/ping.raw", &p).unwrap(); } if w.changed().await.is_err() { break } } });
+    tokio::spawn(async move {
+        loop {
+            if let Some(p) = w.borrow().remembered.ping.clone() {
+                std::fs::write("/tmp/h/ping.raw", &p).unwrap();
+            }
+            if w.changed().await.is_err() {
+                break;
+            }
+        }
+    });
     loop {
         let (c, _) = l.accept().await.unwrap();
         s.spawn(buildfleet::proxy::serve(c, f.clone(), s.clone()));
