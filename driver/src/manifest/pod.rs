@@ -121,16 +121,17 @@ fn is_flag(argument: &str, name: &str) -> bool {
 ///
 /// There is no liveness and no startup probe. Both kill a container that answers late, and a builder answers late when it
 /// is busy (garden-io/garden#5779); when `buildkitd` dies, the container ends without being asked. Each probe starts a
-/// process in the pod, some 50 ms of CPU: every ten seconds that is half a percent of one core, and Kubernetes asks once
-/// more right after the start. Six late answers in a row, a minute, are needed to be taken for unready.
+/// process in the pod, some 50 ms: every five seconds that is one percent of a core. The first probe mostly comes too
+/// early, so a longer period would leave a pod that works unready for as long. Twelve failures in a row, a minute, make a
+/// builder unready, and even that only in the eyes of Kubernetes.
 fn readiness(options: &KubernetesOptions) -> Probe {
     let command = ["buildctl", "--addr", unix_address(options), "debug", "workers"];
     Probe {
         exec: Some(ExecAction { command: Some(command.map(str::to_owned).to_vec()) }),
         initial_delay_seconds: Some(1),
-        period_seconds: Some(10),
+        period_seconds: Some(5),
         timeout_seconds: Some(15),
-        failure_threshold: Some(6),
+        failure_threshold: Some(12),
         success_threshold: Some(1),
         ..Probe::default()
     }
@@ -192,6 +193,8 @@ fn volumes(node: &Node, options: &KubernetesOptions) -> Vec<Volume> {
     }];
     if options.transport.needs_tls() {
         // The Secret holds the daemons' certificate, too: that one is not for the pods.
+        // User 1000 has to read the files by their mode for all: an fsGroup would give them to its group, but also puts the
+        // setgid bit on the emptyDir, from where every directory that a RUN step makes takes it into the image.
         let file = |name: &str| KeyToPath { key: name.to_owned(), path: name.to_owned(), mode: None };
         volumes.push(Volume {
             name: CERTIFICATES_VOLUME.to_owned(),
