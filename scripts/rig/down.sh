@@ -70,7 +70,8 @@ tear_down() {
   stop_processes
   remove_cgroups
   if has_netns; then
-    left=$(find /proc/[0-9]*/ns/net -maxdepth 0 -lname "net:\[$(stat -c %i "$netns")\]" 2>/dev/null | cut -d/ -f3 | tr '\n' ' ')
+    # find fails when a process ends under its eyes.
+    left=$({ find /proc/[0-9]*/ns/net -maxdepth 0 -lname "net:\[$(stat -L -c %i "$netns")\]" 2>/dev/null || true; } | cut -d/ -f3 | tr '\n' ' ')
     [ -z "$left" ] || say "processes that the rig did not start are still in its network namespace: $left"
   fi
   if [ -d "$run" ]; then

@@ -9,17 +9,20 @@ components=(etcd apiserver kcm scheduler registry node-amd64 node-arm64 node-amd
 in_netns() { nsenter --net="$netns" "$@"; }   # `ip netns exec` would mount another /sys, without cgroups
 kube() { in_netns "$bin/kubectl" --kubeconfig="$run/kubeconfig" --request-timeout=5s "$@"; }
 
+# Not the caller's PATH: containerd and the network plugins find runc and iptables by it.
+daemon_path=$bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+
 # start NAME CMD...: a daemon in the network namespace, in a session of its own, so that a Ctrl-C does not reach it.
 start() {
   local name=$1; shift
-  (cd / && exec setsid nsenter --net="$netns" "$@" >>"$log/$name.log" 2>&1 </dev/null 9>&-) &
+  (cd / && PATH=$daemon_path exec setsid nsenter --net="$netns" "$@" >>"$log/$name.log" 2>&1 </dev/null 9>&-) &
   remember "$name" $!
 }
 
 # start_in NODE NAME CMD...: the same inside a node. nsenter has to fork for a pid namespace, and the daemon is its child.
 start_in() {
   local name=$2 target outer inner='' until; target=$(node_pid "$1"); shift 2
-  (cd / && exec setsid nsenter --target="$target" --mount --pid --net "$@" >>"$log/$name.log" 2>&1 </dev/null 9>&-) &
+  (cd / && PATH=$daemon_path exec setsid nsenter --target="$target" --mount --pid --net "$@" >>"$log/$name.log" 2>&1 </dev/null 9>&-) &
   outer=$!; until=$(($(now_ms) + 5000))
   while [ -z "$inner" ]; do
     inner=$(pgrep -P "$outer" || true)
