@@ -12,6 +12,7 @@ bin=$rig_cache/bin
 deb=$rig_cache/deb
 run=$rig_cache/run/$rig_name
 log=$run/log
+machine=$rig_cache/run/.machine   # what the machine was like before; no cluster can have this name
 netns=$run/netns
 cgroup=buildfleet-$rig_name
 image_archive=$rig_cache/images/images.tar

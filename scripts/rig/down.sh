@@ -57,12 +57,16 @@ remove_cgroups() {
 }
 
 restore_machine() {
-  local misc=/proc/sys/fs/binfmt_misc setting
-  if [ -e "$run/unregister-qemu" ] && [ -e "$misc/qemu-aarch64" ]; then echo -1 >"$misc/qemu-aarch64"; fi
-  if [ -e "$run/unmount-binfmt" ] && mountpoint -q "$misc"; then umount "$misc" || true; fi
-  if [ -e "$run/sysctls" ] && [ "$(cat "$run/boot" 2>/dev/null)" = "$(boot_id)" ]; then
-    while read -r setting; do sysctl -qw "$setting" || true; done <"$run/sysctls"
+  local misc=/proc/sys/fs/binfmt_misc setting others
+  others=$(find "$rig_cache/run" -mindepth 1 -maxdepth 1 ! -name .machine 2>/dev/null || true)
+  if [ -n "$others" ] || [ ! -d "$machine" ]; then return; fi
+  if [ "$(cat "$machine/boot" 2>/dev/null)" = "$(boot_id)" ]; then
+    if [ -e "$machine/unregister-qemu" ] && [ -e "$misc/qemu-aarch64" ]; then echo -1 >"$misc/qemu-aarch64"; fi
+    if [ -e "$machine/unmount-binfmt" ] && mountpoint -q "$misc"; then umount "$misc" || true; fi
+    while read -r setting; do sysctl -qw "$setting" || true; done <"$machine/sysctls"
   fi
+  rm -rf "$machine"
+  rmdir "$rig_cache/run"
 }
 
 tear_down() {
@@ -76,10 +80,9 @@ tear_down() {
   fi
   if [ -d "$run" ]; then
     awk -v r="$(realpath "$run")/" 'index($2, r) == 1 {print $2}' /proc/mounts | sort -r | while read -r point; do umount "$point"; done
-    restore_machine
     rm -rf --one-file-system "$run"
   fi
-  rmdir "$rig_cache/run" 2>/dev/null || true
+  restore_machine
 }
 
 cluster_down() {
@@ -87,6 +90,7 @@ cluster_down() {
   need_root down
   lock "up-$rig_name" 120
   if [ ! -d "$run" ]; then
+    restore_machine
     say "'$rig_name' is not up"
   else
     doing="down"; tear_down; doing=

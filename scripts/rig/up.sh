@@ -89,20 +89,23 @@ make_pki() {
   touch "$pki/done"
 }
 
-# The kubelet sets these for the whole machine; `down` puts the old values back.
-kubelet_sysctls=(vm.overcommit_memory vm.panic_on_oom kernel.panic kernel.panic_on_oops kernel.keys.root_maxkeys kernel.keys.root_maxbytes)
-save_sysctls() {
-  local key
-  [ -e "$run/sysctls" ] && return
-  for key in "${kubelet_sysctls[@]}"; do echo "$key=$(sysctl -n "$key")"; done >"$run/sysctls.new"
-  mv "$run/sysctls.new" "$run/sysctls"
+# What `up` changes on the machine as a whole is noted before it is changed, so that `down` undoes it even if we die in between.
+# Clusters of other names share these notes; the last one to go undoes them.
+note_machine() {
+  local key misc=/proc/sys/fs/binfmt_misc
+  [ "$(cat "$machine/boot" 2>/dev/null)" = "$(boot_id)" ] && return
+  rm -rf "$machine"; mkdir -p "$machine"
+  # The kubelet sets these.
+  for key in vm.overcommit_memory vm.panic_on_oom kernel.panic kernel.panic_on_oops kernel.keys.root_maxkeys kernel.keys.root_maxbytes; do
+    echo "$key=$(sysctl -n "$key")"
+  done >"$machine/sysctls"
+  # A pod's init container may register qemu instead of us.
+  [ -e "$misc/register" ] || touch "$machine/unmount-binfmt"
+  [ -e "$misc/qemu-aarch64" ] || touch "$machine/unregister-qemu"
+  boot_id >"$machine/boot"
 }
 
 setup_qemu() {
-  local misc=/proc/sys/fs/binfmt_misc
-  # Marked before it is done, so that `down` undoes it even if we die in between. An init container may do it instead of us.
-  [ -e "$misc/register" ] || touch "$run/unmount-binfmt"
-  [ -e "$misc/qemu-aarch64" ] || touch "$run/unregister-qemu"
   [ "${BUILDFLEET_RIG_QEMU:-1}" = 1 ] || { say "qemu-aarch64 is left to the pods"; return; }
   QEMU=$deb/qemu-user-static/usr/bin/qemu-aarch64-static "$rig_source/register-qemu" >/dev/null
 }
@@ -134,7 +137,9 @@ END
 }
 
 start_controllers() {
+  # By default it limits itself to 20 requests a second, and its own start then takes 5 s.
   alive kcm || start kcm "$bin/kube-controller-manager" --kubeconfig="$run/kcm.kubeconfig" --leader-elect=false \
+    --kube-api-qps=200 --kube-api-burst=400 \
     --service-account-private-key-file="$run/pki/sa.key" --root-ca-file="$run/pki/ca.crt" --use-service-account-credentials=true \
     --cluster-signing-cert-file="$run/pki/ca.crt" --cluster-signing-key-file="$run/pki/ca.key"
   alive scheduler || start scheduler "$bin/kube-scheduler" --kubeconfig="$run/scheduler.kubeconfig" --leader-elect=false
@@ -254,7 +259,11 @@ start_kubelet() { # start_kubelet ARCH ADDRESS HEALTH-PORT
     --root-dir="$dir/kubelet/root" --cert-dir="$dir/kubelet/pki" --hostname-override="node-$1" --node-ip="$2"
 }
 
-node_ready() { [ "$(kube get node "node-$1" -o 'jsonpath={.status.conditions[?(@.type=="Ready")].status} {.metadata.labels.kubernetes\.io/arch}')" = "True $1" ]; }
+# The status alone may be from before a crash; the second question goes through the API server to the kubelet itself.
+node_ready() {
+  [ "$(kube get node "node-$1" -o 'jsonpath={.status.conditions[?(@.type=="Ready")].status} {.metadata.labels.kubernetes\.io/arch}')" = "True $1" ] &&
+    kube get --raw "/api/v1/nodes/node-$1/proxy/healthz"
+}
 account_ready() { kube get serviceaccount default; }   # pods cannot be made before it exists
 
 all_alive() { local c; for c in "${components[@]}"; do alive "$c" || return 1; done; }
@@ -288,7 +297,7 @@ cluster_up() {
   fi
   mkdir -p "$log" "$run/docker/cli-plugins"; boot_id >"$run/boot"
   ln -sfn "$bin/docker-buildx" "$run/docker/cli-plugins/docker-buildx"
-  save_sysctls
+  note_machine
   doing="network"; step "network" make_network
   doing="certificates"; step "certificates" make_pki
   doing="qemu"; step "qemu-aarch64" setup_qemu
