@@ -12,27 +12,32 @@ kube() { in_netns "$bin/kubectl" --kubeconfig="$run/kubeconfig" --request-timeou
 # Not the caller's PATH: containerd and the network plugins find runc and iptables by it.
 daemon_path=$bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 
-# start NAME CMD...: a daemon in the network namespace, in a session of its own, so that a Ctrl-C does not reach it.
+# start NAME CMD...: a daemon in the network namespace, in a session of its own, so that a Ctrl-C does not reach it. The process
+# notes its own pid before it becomes the daemon: an `up` that is killed here leaves nothing that `down` would not find.
 start() {
   local name=$1; shift
-  (cd / && PATH=$daemon_path exec setsid nsenter --net="$netns" "$@" >>"$log/$name.log" 2>&1 </dev/null 9>&-) &
-  remember "$name" $!
+  (cd / && remember "$name" "$BASHPID" && PATH=$daemon_path exec setsid nsenter --net="$netns" "$@" >>"$log/$name.log" 2>&1 </dev/null 9>&-) &
+  started "$name" $!
 }
 
-# start_in NODE NAME CMD...: the same inside a node. nsenter has to fork for a pid namespace, and the daemon is its child.
+# start_in NODE NAME CMD...: the same inside a node. nsenter has to fork for a pid namespace, so the noted process is the daemon's
+# parent, which ends when the daemon does.
 start_in() {
-  local name=$2 target outer inner='' until; target=$(node_pid "$1"); shift 2
-  (cd / && PATH=$daemon_path exec setsid nsenter --target="$target" --mount --pid --net "$@" >>"$log/$name.log" 2>&1 </dev/null 9>&-) &
-  outer=$!; until=$(($(now_ms) + 5000))
-  while [ -z "$inner" ]; do
-    inner=$(pgrep -P "$outer" || true)
-    [ "$(now_ms)" -lt "$until" ] || { show_log "$name"; die "$name did not start"; }
-    [ -n "$inner" ] || sleep 0.02
-  done
-  remember "$name" "$inner"
+  local name=$2 target; target=$(child_of "$1"); shift 2
+  (cd / && remember "$name" "$BASHPID" && PATH=$daemon_path exec setsid nsenter --target="$target" --mount --pid --net "$@" >>"$log/$name.log" 2>&1 </dev/null 9>&-) &
+  started "$name" $!
 }
 
-node_pid() { local outer; outer=$(pid_of "$1") && pgrep -P "$outer"; }
+started() { # started NAME PID: until the pid is noted, the component would count as dead
+  local until; until=$(($(now_ms) + 5000))
+  while [ "$(pid_of "$1")" != "$2" ]; do
+    if [ ! -d "/proc/$2" ] || [ "$(now_ms)" -gt "$until" ]; then show_log "$1"; die "$1 did not start"; fi
+    sleep 0.01
+  done
+}
+
+# child_of COMPONENT: the process that matters of a node (its first) or of a daemon in a node.
+child_of() { local outer; outer=$(pid_of "$1") && pgrep -P "$outer"; }
 
 make_network() {
   # On a file of ours, not by `ip netns add`, which leaves a mount on /run/netns.
