@@ -1,6 +1,6 @@
 //! buildfleet: local sockets in front of a fleet of BuildKit pods.
 //!
-//! The modules stand in reading order; each may use those above it (see ARCHITECTURE.md, checked by `tests/it/tidy.rs`).
+//! Which module may use which stands in ARCHITECTURE.md and is checked by `tests/it/tidy.rs`.
 
 pub mod backend;
 pub mod builder;
@@ -16,3 +16,4 @@ pub mod settings;
 pub mod shutdown;
 pub mod socket;
 pub mod store;
+mod wire;

@@ -115,6 +115,11 @@ impl Settings {
         self.runtime_dir.join("daemon.lock")
     }
 
+    /// The variables that make a daemon started from here use the same directories.
+    pub fn for_child(&self) -> [(&'static str, &Path); 2] {
+        [(RUNTIME_DIR, &self.runtime_dir), (STATE_DIR, &self.state_dir)]
+    }
+
     /// What a daemon that was started on demand writes.
     pub fn daemon_log(&self) -> PathBuf {
         self.state_dir.join("daemon.log")

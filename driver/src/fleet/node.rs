@@ -1,0 +1,477 @@
+//! One node's fleet: orders to the backend, the choice of a ready pod, and the wait for one.
+
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use buildfleet_proto::buildkit::ListWorkersResponse;
+use bytes::Bytes;
+use h2::client::SendRequest;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::upstream::Upstream;
+use super::view::{Link, Wish, expected_workers, last_words, snapshot};
+use super::{NodeSnapshot, Remembered, follow};
+use crate::backend::{ApplyError, DeleteError, PodPhase, Pods, SharedBackend};
+use crate::builder::{NodeName, Platform, PodName};
+use crate::options::LoadBalance;
+use crate::placement::{self, StickyKey};
+use crate::report;
+use crate::shutdown::Shutdown;
+
+/// How long a fresh daemon waits for the backend's first look before it gives orders on suspicion.
+const FIRST_LOOK: Duration = Duration::from_secs(2);
+
+/// How long an error waits for the backend to say how a pod ended. With the time to notice, it stays below 3 s.
+const FATE: Duration = Duration::from_millis(1500);
+
+/// What a closing fleet gives its own tasks; they only drop connections.
+const CLOSE: Duration = Duration::from_secs(2);
+
+/// What a fleet needs to know of its node.
+#[derive(Debug, Clone)]
+pub struct FleetConfig {
+    pub node: NodeName,
+    pub replicas: u32,
+    pub loadbalance: LoadBalance,
+    /// How long a start may take.
+    pub timeout: Duration,
+    /// Given by `--platform`; what ListWorkers answers before a pod was ever seen.
+    pub platforms: Vec<Platform>,
+    /// What the pods said of themselves when they were last seen, perhaps by an earlier daemon.
+    pub remembered: Remembered,
+}
+
+/// One node's pods, shared by its sockets and the daemon's API.
+#[derive(Debug)]
+pub struct NodeFleet {
+    config: FleetConfig,
+    backend: SharedBackend,
+    state: Mutex<State>,
+    snapshot: watch::Sender<NodeSnapshot>,
+    /// Held while an order is given, so that two first builds give one.
+    order: tokio::sync::Mutex<()>,
+    shutdown: Shutdown,
+    closing: CancellationToken,
+    tasks: TaskTracker,
+}
+
+#[derive(Debug)]
+struct State {
+    pods: Pods,
+    links: BTreeMap<PodName, Link>,
+    upstreams: BTreeMap<PodName, Upstream>,
+    workers: BTreeMap<PodName, ListWorkersResponse>,
+    remembered: Option<ListWorkersResponse>,
+    wish: Wish,
+    /// The backend has taken an order for these pods from this process.
+    ordered: bool,
+}
+
+/// Why a node did not become ready.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("failed to start node {node}")]
+    Apply {
+        node: NodeName,
+        #[source]
+        source: ApplyError,
+    },
+    /// `story` has one line per pod or node that says how far it got.
+    #[error("node {node} has {ready} of {wanted} pods ready after {:.1} s\n{}", waited.as_secs_f32(), story.join("\n"))]
+    TimedOut { node: NodeName, ready: u32, wanted: u32, waited: Duration, story: Vec<String> },
+    #[error("the daemon is shutting down")]
+    ShuttingDown,
+}
+
+impl NodeFleet {
+    /// Starts to follow the backend's pods and to ask the running ones whether they answer. Starts no pod.
+    pub fn start(config: FleetConfig, backend: SharedBackend, shutdown: Shutdown) -> Arc<Self> {
+        let wish = Wish { stopped: config.remembered.stopped, wanted: config.replicas, trouble: None };
+        let state = State {
+            pods: backend.pods().borrow().clone(),
+            links: BTreeMap::new(),
+            upstreams: BTreeMap::new(),
+            workers: BTreeMap::new(),
+            remembered: config.remembered.workers.clone(),
+            wish,
+            ordered: false,
+        };
+        let fleet = Arc::new(Self {
+            config,
+            backend,
+            state: Mutex::new(state),
+            snapshot: watch::Sender::new(NodeSnapshot::default()),
+            order: tokio::sync::Mutex::new(()),
+            shutdown,
+            closing: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        });
+        fleet.publish(&fleet.state());
+        fleet.tasks.spawn(follow::follow(Arc::clone(&fleet), fleet.closing.clone()));
+        fleet
+    }
+
+    pub fn name(&self) -> &NodeName {
+        &self.config.node
+    }
+
+    /// The snapshot now, and every later one.
+    pub fn watch(&self) -> watch::Receiver<NodeSnapshot> {
+        self.snapshot.subscribe()
+    }
+
+    pub fn backend(&self) -> &SharedBackend {
+        &self.backend
+    }
+
+    /// What the pods' workers are, or were when last seen, or will be as far as can be told; never asks anybody.
+    pub fn workers(&self) -> ListWorkersResponse {
+        let known = self.state().known_workers();
+        known.unwrap_or_else(|| expected_workers(&self.config.node, &self.config.platforms))
+    }
+
+    /// Whether no pod runs or is on its way.
+    pub fn is_idle(&self) -> bool {
+        self.state().pods.pods.iter().all(|pod| pod.phase == PodPhase::Terminating)
+    }
+
+    /// Starts the node's pods; returns when the backend has taken the order.
+    ///
+    /// # Errors
+    /// When the backend refuses it or cannot be reached.
+    pub async fn start_pods(&self) -> Result<(), StartError> {
+        let _one_at_a_time = self.order.lock().await;
+        self.give_order().await
+    }
+
+    /// Starts the node's pods and waits until `all` of them, or else one, answer. The story of the wait is in the
+    /// snapshots.
+    ///
+    /// # Errors
+    /// When the order fails, or at the end of `timeout` (else the node's) with the story so far.
+    pub async fn ready(&self, all: bool, timeout: Option<Duration>) -> Result<(), StartError> {
+        let begun = Instant::now();
+        let timeout = timeout.unwrap_or(self.config.timeout);
+        let mut snapshots = self.watch();
+        let wanted = if all { self.config.replicas } else { 1 };
+        let wait = async {
+            self.start_pods().await?;
+            // Only `self` drops the sender, so the wait ends with a snapshot.
+            let _ = snapshots.wait_for(|snapshot| snapshot.ready >= wanted).await;
+            Ok(())
+        };
+        self.bounded(wait, wanted, begun, timeout).await
+    }
+
+    /// A ready pod for a client with this key; starts the node's pods when none runs.
+    ///
+    /// # Errors
+    /// As [`NodeFleet::ready`] for one pod.
+    pub async fn acquire(self: &Arc<Self>, key: &StickyKey) -> Result<Lease, StartError> {
+        let begun = Instant::now();
+        let mut snapshots = self.watch();
+        let wait = async {
+            loop {
+                snapshots.mark_unchanged();
+                if let Some(lease) = self.lease(key) {
+                    return Ok(lease);
+                }
+                self.start_if_needed().await?;
+                let _ = snapshots.wait_for(|snapshot| snapshot.ready > 0).await;
+            }
+        };
+        self.bounded(wait, 1, begun, self.config.timeout).await
+    }
+
+    /// Scales to zero; the next build starts the pods again.
+    ///
+    /// # Errors
+    /// When the backend refuses it or cannot be reached.
+    pub async fn stop_pods(&self) -> Result<(), ApplyError> {
+        let _one_at_a_time = self.order.lock().await;
+        self.backend.apply(0).await?;
+        self.update(|state| {
+            state.wish.stopped = true;
+            state.wish.trouble = None;
+            state.ordered = false;
+        });
+        Ok(())
+    }
+
+    /// Removes all that the node has in its backend, and ends the fleet's own tasks and connections.
+    ///
+    /// # Errors
+    /// When something is left behind; the fleet goes on then.
+    pub async fn delete(&self) -> Result<(), DeleteError> {
+        let _one_at_a_time = self.order.lock().await;
+        self.backend.delete().await?;
+        self.close().await;
+        Ok(())
+    }
+
+    /// Ends the fleet's own tasks and connections; the pods stay.
+    pub async fn close(&self) {
+        self.closing.cancel();
+        self.tasks.close();
+        if tokio::time::timeout(CLOSE, self.tasks.wait()).await.is_err() {
+            tracing::warn!(node = %self.config.node, "connections to pods did not close in time");
+        }
+    }
+
+    async fn bounded<T>(
+        &self,
+        wait: impl Future<Output = Result<T, StartError>>,
+        wanted: u32,
+        begun: Instant,
+        timeout: Duration,
+    ) -> Result<T, StartError> {
+        tokio::select! {
+            done = wait => done,
+            () = self.shutdown.draining() => Err(StartError::ShuttingDown),
+            () = self.closing.cancelled() => Err(StartError::ShuttingDown),
+            () = tokio::time::sleep(timeout) => {
+                let snapshot = self.snapshot.borrow().clone();
+                Err(StartError::TimedOut {
+                    node: self.config.node.clone(),
+                    ready: snapshot.ready,
+                    wanted,
+                    waited: begun.elapsed(),
+                    story: last_words(&snapshot),
+                })
+            }
+        }
+    }
+
+    /// Gives an order unless pods are known to be on their way.
+    async fn start_if_needed(&self) -> Result<(), StartError> {
+        let _one_at_a_time = self.order.lock().await;
+        if !self.state().wish.stopped {
+            let mut pods = self.backend.pods();
+            let _ = tokio::time::timeout(FIRST_LOOK, pods.wait_for(|pods| pods.known)).await;
+        }
+        let under_way = {
+            let state = self.state();
+            let there = state.pods.pods.iter().any(|pod| pod.phase != PodPhase::Terminating);
+            !state.wish.stopped && state.pods.applied && (state.ordered || there)
+        };
+        if under_way { Ok(()) } else { self.give_order().await }
+    }
+
+    async fn give_order(&self) -> Result<(), StartError> {
+        self.update(|state| {
+            state.wish.stopped = false;
+            state.wish.trouble = None;
+        });
+        let result = self.backend.apply(self.config.replicas).await;
+        self.update(|state| {
+            state.ordered = result.is_ok();
+            state.wish.trouble = result.as_ref().err().map(|error| report::chain(error));
+        });
+        result.map_err(|source| StartError::Apply { node: self.config.node.clone(), source })
+    }
+
+    fn lease(self: &Arc<Self>, key: &StickyKey) -> Option<Lease> {
+        let mut state = self.state();
+        let ready: Vec<PodName> = state.upstreams.keys().filter(|name| state.takes_work(name)).cloned().collect();
+        let random = RandomState::new().hash_one(());
+        let pod = placement::choose(self.config.loadbalance, key, random, &ready)?.clone();
+        let upstream = state.upstreams.get(&pod)?.clone();
+        state.links.entry(pod).or_default().connections += 1;
+        self.publish(&state);
+        Some(Lease { fleet: Arc::clone(self), upstream })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing that runs under this lock can leave it half changed.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn update<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = self.state();
+        let result = change(&mut state);
+        self.publish(&state);
+        result
+    }
+
+    /// Called with the state locked, so that snapshots come in the order of the changes.
+    fn publish(&self, state: &State) {
+        let next = snapshot(&state.pods, &state.links, &state.wish, state.known_workers().as_ref());
+        self.snapshot.send_if_modified(|current| {
+            let changed = *current != next;
+            *current = next;
+            changed
+        });
+    }
+
+    /// The backend's new look. Returns the pods that may be dialled, with their incarnations.
+    pub(super) fn saw(&self, pods: Pods) -> Vec<(PodName, u64)> {
+        self.update(|state| {
+            for (name, upstream) in &state.upstreams {
+                let alive = pods.get(name).is_some_and(|pod| {
+                    pod.incarnation == upstream.incarnation
+                        && matches!(pod.phase, PodPhase::Running | PodPhase::Terminating)
+                });
+                if pods.known && !alive {
+                    upstream.give_up();
+                }
+            }
+            if pods.known {
+                state.links.retain(|name, link| pods.get(name).is_some() || link.connections > 0);
+            }
+            state.pods = pods;
+            let running = state.pods.pods.iter().filter(|pod| pod.phase == PodPhase::Running);
+            running.map(|pod| (pod.name.clone(), pod.incarnation)).collect()
+        })
+    }
+
+    pub(super) fn answered(&self, upstream: &Upstream, workers: ListWorkersResponse) {
+        self.update(|state| {
+            let link = state.links.entry(upstream.pod.clone()).or_default();
+            link.transport = Some(upstream.transport);
+            link.trouble = None;
+            state.upstreams.insert(upstream.pod.clone(), upstream.clone());
+            state.workers.insert(upstream.pod.clone(), workers);
+            state.remembered = state.known_workers();
+        });
+    }
+
+    pub(super) fn failed(&self, pod: &PodName, trouble: String) {
+        self.update(|state| {
+            let link = state.links.entry(pod.clone()).or_default();
+            link.transport = None;
+            link.trouble = Some(trouble);
+        });
+    }
+
+    pub(super) fn lost(&self, upstream: &Upstream) {
+        upstream.give_up();
+        self.update(|state| {
+            // The task of an earlier incarnation may end after the next one has answered.
+            if state.upstreams.get(&upstream.pod).is_none_or(|present| present.incarnation != upstream.incarnation) {
+                return;
+            }
+            state.upstreams.remove(&upstream.pod);
+            state.workers.remove(&upstream.pod);
+            if let Some(link) = state.links.get_mut(&upstream.pod) {
+                link.transport = None;
+            }
+        });
+    }
+}
+
+impl State {
+    fn takes_work(&self, name: &PodName) -> bool {
+        let running = self.pods.get(name).is_none_or(|pod| pod.phase == PodPhase::Running);
+        running && self.upstreams.get(name).is_some_and(|upstream| !upstream.is_lost())
+    }
+
+    fn known_workers(&self) -> Option<ListWorkersResponse> {
+        if self.workers.is_empty() {
+            return self.remembered.clone();
+        }
+        let record = self.workers.values().flat_map(|workers| workers.record.iter().cloned()).collect();
+        Some(ListWorkersResponse { record })
+    }
+}
+
+/// A place on a pod, counted as one connection until it is dropped.
+#[derive(Debug)]
+pub struct Lease {
+    fleet: Arc<NodeFleet>,
+    upstream: Upstream,
+}
+
+impl Lease {
+    pub fn pod(&self) -> &PodName {
+        &self.upstream.pod
+    }
+
+    /// Whether the pod may still take new calls.
+    pub(crate) fn is_usable(&self) -> bool {
+        let state = self.fleet.state();
+        state.takes_work(self.pod()) && state.upstreams[self.pod()].incarnation == self.upstream.incarnation
+    }
+
+    /// A handle for one call, on the pod's present connection when the first one was lost and the pod lives on.
+    pub(crate) async fn requests(&self) -> Result<(SendRequest<Bytes>, Upstream), h2::Error> {
+        let upstream = {
+            let state = self.fleet.state();
+            let present = state.upstreams.get(self.pod());
+            present.filter(|present| present.incarnation == self.upstream.incarnation).cloned()
+        };
+        let upstream = upstream.unwrap_or_else(|| self.upstream.clone());
+        Ok((upstream.requests().await?, upstream))
+    }
+
+    /// What became of the pod, after a call on it failed: waits a moment for the backend's word.
+    pub(crate) async fn fate(&self) -> Fate {
+        let (name, incarnation) = (self.pod(), self.upstream.incarnation);
+        let mut pods = self.fleet.backend.pods();
+        let look = |pods: &Pods| fate_of(pods, name, incarnation);
+        let told = pods.wait_for(|pods| matches!(look(pods), Some(Fate { certain: true, .. })));
+        let told = tokio::time::timeout(FATE, told).await.is_ok();
+        let last = look(&pods.borrow());
+        let still_runs =
+            || Fate { text: format!("lost the connection to pod {name}, which still runs"), certain: told };
+        last.unwrap_or_else(still_runs)
+    }
+
+    /// What the pod's state adds to an error that it reported itself; `None` while it is well.
+    pub(crate) fn trouble(&self) -> Option<Fate> {
+        fate_of(&self.fleet.backend.pods().borrow(), self.pod(), self.upstream.incarnation)
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let name = self.upstream.pod.clone();
+        self.fleet.update(|state| {
+            if let Some(link) = state.links.get_mut(&name) {
+                link.connections = link.connections.saturating_sub(1);
+            }
+        });
+    }
+}
+
+/// What became of a pod, in words that name it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Fate {
+    pub(crate) text: String,
+    /// The end itself is known, not only that one is near.
+    certain: bool,
+}
+
+/// `None` while the pod runs in this incarnation.
+fn fate_of(pods: &Pods, name: &PodName, incarnation: u64) -> Option<Fate> {
+    let end = |how: Option<String>| match how {
+        Some(how) => Fate { text: format!("pod {name} has ended: {how}"), certain: true },
+        None => Fate { text: format!("pod {name} has ended"), certain: false },
+    };
+    let Some(pod) = pods.get(name) else {
+        return Some(end(pods.ended.get(name).map(ToString::to_string)));
+    };
+    let host = pod.host.as_ref().map(|host| format!(" on {host}")).unwrap_or_default();
+    let told = pod.last_end.as_ref().map(ToString::to_string);
+    match pod.phase {
+        PodPhase::Running if pod.incarnation == incarnation => None,
+        PodPhase::Running | PodPhase::Failed | PodPhase::Pending => {
+            let how = told.unwrap_or_else(|| "for an unknown reason".to_owned());
+            let text = format!("buildkitd in pod {name}{host} has ended: {how}");
+            Some(Fate { text, certain: pod.last_end.is_some() })
+        }
+        PodPhase::Terminating => {
+            let how = pod.story.iter().rev().find(|line| line.trouble).map_or("it was deleted", |line| &line.text);
+            let how = told.as_deref().unwrap_or(how);
+            Some(Fate { text: format!("pod {name}{host} is going: {how}"), certain: true })
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

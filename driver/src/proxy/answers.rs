@@ -1,0 +1,65 @@
+//! Calls that the daemon answers itself, from what it knows: no pod is started for them.
+
+use buildfleet_proto::buildkit::{BuildkitVersion, DiskUsageResponse, InfoResponse};
+use buildfleet_proto::health::{HealthCheckResponse, health_check_response::ServingStatus};
+use bytes::Bytes;
+use h2::RecvStream;
+use h2::server::SendResponse;
+use http::Request;
+
+use super::forward;
+use super::place::Place;
+use crate::fleet::NodeFleet;
+use crate::wire::{self, Code, Status};
+
+pub(super) fn health(_request: Request<RecvStream>, respond: SendResponse<Bytes>) {
+    send(respond, Some(wire::message(&HealthCheckResponse { status: ServingStatus::Serving.into() })));
+}
+
+pub(super) fn info(respond: SendResponse<Bytes>, fleet: &NodeFleet) {
+    let workers = fleet.workers();
+    let version = workers.record.into_iter().find_map(|worker| worker.buildkit_version);
+    let unknown = || BuildkitVersion { package: "github.com/moby/buildkit".to_owned(), ..BuildkitVersion::default() };
+    let version = version.unwrap_or_else(unknown);
+    send(respond, Some(wire::message(&InfoResponse { buildkit_version: Some(version) })));
+}
+
+/// A client that asks for workers by a filter gets its answer from the pod, if it has one: the filter's language is
+/// containerd's.
+pub(super) async fn list_workers(mut request: Request<RecvStream>, respond: SendResponse<Bytes>, place: &Place) {
+    // An unfiltered request is the empty message: five bytes of framing.
+    let mut length = 0;
+    let mut begun = Vec::new();
+    while let Some(Ok(chunk)) = request.body_mut().data().await {
+        length += chunk.len();
+        let _ = request.body_mut().flow_control().release_capacity(chunk.len());
+        begun.push(chunk);
+        if length > 5 {
+            break;
+        }
+    }
+    if length > 5 && place.chosen().is_some() {
+        return forward::to_pod_after(begun, request, respond, place).await;
+    }
+    send(respond, Some(wire::message(&place.fleet().workers())));
+}
+
+/// The usage, history or prune of a node without pods: nothing.
+pub(super) fn nothing(respond: SendResponse<Bytes>, path: &str) {
+    let unary = path.ends_with("/DiskUsage");
+    send(respond, unary.then(|| wire::message(&DiskUsageResponse::default())));
+}
+
+fn send(mut respond: SendResponse<Bytes>, message: Option<Bytes>) {
+    let done = Status::new(Code::Ok, "");
+    let sent = match message {
+        None => respond.send_response(done.response(), true).map(drop),
+        Some(message) => respond.send_response(wire::headers(), false).and_then(|mut body| {
+            body.send_data(message, false)?;
+            body.send_trailers(done.trailers())
+        }),
+    };
+    if let Err(error) = sent {
+        tracing::debug!(%error, "a client left before its answer");
+    }
+}

@@ -1,0 +1,54 @@
+//! Which calls need a pod, and which are answered here.
+
+/// What to do with a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Route {
+    /// gRPC's health check: the daemon answers for itself.
+    Health,
+    /// BuildKit's version: from what the pods said when they were last seen.
+    Info,
+    /// The workers: likewise, so that `ls` and `inspect` never start a pod.
+    ListWorkers,
+    /// Reads or trims what pods keep. Without a pod there is nothing, and none is started to say so.
+    CacheOrHistory,
+    /// The stream that tunnels the client's own services.
+    Session,
+    /// All the rest: parts of a build.
+    Build,
+}
+
+impl Route {
+    pub(super) fn of(path: &str) -> Self {
+        match path {
+            "/grpc.health.v1.Health/Check" => Self::Health,
+            "/moby.buildkit.v1.Control/Info" => Self::Info,
+            "/moby.buildkit.v1.Control/ListWorkers" => Self::ListWorkers,
+            "/moby.buildkit.v1.Control/DiskUsage"
+            | "/moby.buildkit.v1.Control/Prune"
+            | "/moby.buildkit.v1.Control/ListenBuildHistory" => Self::CacheOrHistory,
+            "/moby.buildkit.v1.Control/Session" => Self::Session,
+            _ => Self::Build,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_parts_of_a_build_start_a_pod() {
+        for (path, route) in [
+            ("/grpc.health.v1.Health/Check", Route::Health),
+            ("/moby.buildkit.v1.Control/Info", Route::Info),
+            ("/moby.buildkit.v1.Control/ListWorkers", Route::ListWorkers),
+            ("/moby.buildkit.v1.Control/DiskUsage", Route::CacheOrHistory),
+            ("/moby.buildkit.v1.Control/Session", Route::Session),
+            ("/moby.buildkit.v1.Control/Solve", Route::Build),
+            ("/moby.buildkit.v1.frontend.LLBBridge/Ping", Route::Build),
+            ("/some.new.Service/Method", Route::Build),
+        ] {
+            assert_eq!(Route::of(path), route, "{path}");
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! A stream of `BytesMessage` as the byte stream that it carries, so that HTTP/2 can be spoken inside it.
+
+use std::fmt;
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, ready};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use h2::{RecvStream, SendStream};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::deframe::Deframer;
+use super::forward::poll_room;
+use crate::wire::{Code, Status};
+
+/// The most that one message carries: BuildKit's own pieces are 32 KiB at most, and its limit is 16 MiB.
+const PIECE: usize = 64 << 10;
+
+/// How the stream is to end, seen from this side.
+#[derive(Debug, Clone)]
+pub(super) enum Ending {
+    /// We are the server of the outer call: it ends with trailers, OK unless told otherwise.
+    Trailers(Arc<OnceLock<Status>>),
+    /// We are its client: it ends with END_STREAM.
+    HalfClose,
+}
+
+/// The byte stream inside a Session call.
+pub(super) struct Tunnel {
+    from: RecvStream,
+    deframer: Deframer,
+    /// Taken from the stream and not yet deframed.
+    input: Bytes,
+    /// Deframed and not yet read.
+    data: Bytes,
+    to: SendStream<Bytes>,
+    /// Framed and not yet sent.
+    output: Bytes,
+    ending: Ending,
+    ended: bool,
+}
+
+impl fmt::Debug for Tunnel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tunnel").field("ending", &self.ending).field("ended", &self.ended).finish_non_exhaustive()
+    }
+}
+
+impl Tunnel {
+    pub(super) fn new(from: RecvStream, to: SendStream<Bytes>, ending: Ending) -> Self {
+        let (input, data, output) = Default::default();
+        Self { from, deframer: Deframer::new(), input, data, to, output, ending, ended: false }
+    }
+
+    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.output.is_empty() {
+            let room = ready!(poll_room(&mut self.to, self.output.len(), cx)).ok_or(io::ErrorKind::BrokenPipe)?;
+            let piece = self.output.split_to(room.min(self.output.len()));
+            self.to.send_data(piece, false).map_err(io::Error::other)?;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn end(&mut self) {
+        if std::mem::replace(&mut self.ended, true) {
+            return;
+        }
+        // When the peer has gone before, there is nobody to hear of the end.
+        let _ = match &self.ending {
+            Ending::HalfClose => self.to.send_data(Bytes::new(), true),
+            Ending::Trailers(status) => {
+                let status = status.get().cloned().unwrap_or_else(|| Status::new(Code::Ok, ""));
+                self.to.send_trailers(status.trailers())
+            }
+        };
+    }
+}
+
+/// HTTP/2 connections that fail are dropped without a shutdown; the outer call still has to end in order.
+impl Drop for Tunnel {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+impl AsyncRead for Tunnel {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        loop {
+            if !this.data.is_empty() {
+                let take = this.data.len().min(out.remaining());
+                out.put_slice(&this.data.split_to(take));
+                return Poll::Ready(Ok(()));
+            }
+            if !this.input.is_empty() {
+                let invalid = |error| io::Error::new(io::ErrorKind::InvalidData, error);
+                this.data = this.deframer.next(&mut this.input).map_err(invalid)?;
+                continue;
+            }
+            match ready!(this.from.poll_data(cx)) {
+                Some(Ok(chunk)) => {
+                    // The window opens with the take, not with the read: what is buffered here is one chunk.
+                    let _ = this.from.flow_control().release_capacity(chunk.len());
+                    this.input = chunk;
+                }
+                Some(Err(error)) => return Poll::Ready(Err(io::Error::other(error))),
+                None if this.deframer.is_between() => return Poll::Ready(Ok(())),
+                None => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
+            }
+        }
+    }
+}
+
+impl AsyncWrite for Tunnel {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        ready!(this.poll_drain(cx))?;
+        let piece = &bytes[..bytes.len().min(PIECE)];
+        this.output = frame(piece);
+        // What finds no room now goes out with the next write or flush.
+        if let Poll::Ready(Err(error)) = this.poll_drain(cx) {
+            return Poll::Ready(Err(error));
+        }
+        Poll::Ready(Ok(piece.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.get_mut().poll_drain(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        ready!(this.poll_drain(cx))?;
+        this.end();
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// One gRPC message holding one `BytesMessage` with `data`; an empty one holds nothing.
+fn frame(data: &[u8]) -> Bytes {
+    let mut field = BytesMut::with_capacity(6);
+    field.put_u8(0x0a);
+    let mut length = data.len();
+    while length >= 0x80 {
+        field.put_u8((length & 0x7f) as u8 | 0x80);
+        length >>= 7;
+    }
+    field.put_u8(length as u8);
+    let mut framed = BytesMut::with_capacity(5 + field.len() + data.len());
+    framed.put_u8(0);
+    // PIECE bounds the length far below 4 GiB.
+    framed.put_u32((field.len() + data.len()) as u32);
+    framed.extend_from_slice(&field);
+    framed.extend_from_slice(data);
+    framed.freeze()
+}
+
+#[cfg(test)]
+mod tests {
+    use buildfleet_proto::buildkit::BytesMessage;
+
+    use super::*;
+    use crate::wire;
+
+    #[test]
+    fn a_frame_is_what_a_grpc_library_makes_of_the_message() {
+        for length in [1, 127, 128, 16_383, 16_384, PIECE] {
+            let data = vec![b'x'; length];
+            assert_eq!(frame(&data), wire::message(&BytesMessage { data }), "{length} bytes");
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! HTTP/2 and gRPC as they are used on every hop: window sizes, message framing, statuses.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use http::{HeaderMap, HeaderValue, Response};
+
+/// One stream carries a whole build context, nested in the Session call: 64 KiB, the protocol's default, would cap it at
+/// 64 KiB for each round trip.
+const STREAM_WINDOW: u32 = 4 << 20;
+
+/// A bake runs many builds on one connection; none of them may starve the others' small calls.
+const CONNECTION_WINDOW: u32 = 16 << 20;
+
+/// What one stream may hold of bytes that the peer has not taken yet.
+const SEND_BUFFER: usize = 1 << 20;
+
+/// grpc-go's own default. BuildKit puts whole Dockerfiles into `grpc-status-details-bin` and long include lists into
+/// request headers; a lower limit resets such streams, and what limits 16 KiB makes of them is a hang (grpc/grpc-rust#1834).
+const HEADER_LIST: u32 = 16 << 20;
+
+/// Clients of a private socket are trusted to open as many streams as a bake needs, and to cancel them at will.
+const STREAMS: u32 = 100_000;
+
+/// Server settings for a client's connection, and for the HTTP/2 inside a session towards a pod.
+pub(crate) fn server() -> h2::server::Builder {
+    let mut builder = h2::server::Builder::new();
+    builder
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buffer_size(SEND_BUFFER)
+        .max_header_list_size(HEADER_LIST)
+        .max_concurrent_streams(STREAMS)
+        .max_pending_accept_reset_streams(STREAMS as usize)
+        .max_concurrent_reset_streams(1_000);
+    builder
+}
+
+/// Client settings for a pod's connection, and for the HTTP/2 inside a session towards the user's end.
+pub(crate) fn client() -> h2::client::Builder {
+    let mut builder = h2::client::Builder::new();
+    builder
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buffer_size(SEND_BUFFER)
+        .max_header_list_size(HEADER_LIST)
+        .enable_push(false)
+        .max_concurrent_reset_streams(1_000);
+    builder
+}
+
+/// gRPC's status codes, as far as they are made or read here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Code {
+    Ok = 0,
+    Cancelled = 1,
+    Unavailable = 14,
+}
+
+/// A status that the daemon itself gives to a client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Status {
+    pub(crate) code: Code,
+    pub(crate) message: String,
+}
+
+impl Status {
+    pub(crate) fn new(code: Code, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
+    }
+
+    /// As trailers after a response that has begun.
+    pub(crate) fn trailers(&self) -> HeaderMap {
+        let mut trailers = HeaderMap::new();
+        trailers.insert("grpc-status", HeaderValue::from(self.code as u16));
+        if !self.message.is_empty() {
+            trailers.insert("grpc-message", percent_encoded(&self.message));
+        }
+        trailers
+    }
+
+    /// As a whole response without a message ("Trailers-Only" in gRPC's specification).
+    pub(crate) fn response(&self) -> Response<()> {
+        let mut response = headers();
+        response.headers_mut().extend(self.trailers());
+        response
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}: {}", self.code, self.message)
+    }
+}
+
+/// The headers with which a gRPC response begins.
+pub(crate) fn headers() -> Response<()> {
+    let mut response = Response::new(());
+    response.headers_mut().insert("content-type", HeaderValue::from_static("application/grpc"));
+    response
+}
+
+/// One uncompressed gRPC message.
+pub(crate) fn message(payload: &impl prost::Message) -> Bytes {
+    let payload = payload.encode_to_vec();
+    let mut framed = BytesMut::with_capacity(payload.len() + 5);
+    framed.put_u8(0);
+    framed.put_u32(u32::try_from(payload.len()).unwrap_or(u32::MAX));
+    framed.extend_from_slice(&payload);
+    framed.freeze()
+}
+
+/// The text that a peer put into `grpc-message`.
+pub(crate) fn message_text(trailers: &HeaderMap) -> Cow<'_, str> {
+    let Some(value) = trailers.get("grpc-message") else { return Cow::Borrowed("") };
+    let bytes = value.as_bytes();
+    let mut text = Vec::with_capacity(bytes.len());
+    let mut rest = bytes;
+    while let Some((first, tail)) = rest.split_first() {
+        let hex = |byte: u8| (byte as char).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+        match (first, tail) {
+            (b'%', [high, low, tail @ ..]) if hex(*high).is_some() && hex(*low).is_some() => {
+                text.push(hex(*high).unwrap_or(0) << 4 | hex(*low).unwrap_or(0));
+                rest = tail;
+            }
+            _ => {
+                text.push(*first);
+                rest = tail;
+            }
+        }
+    }
+    Cow::Owned(String::from_utf8_lossy(&text).into_owned())
+}
+
+/// The status code in trailers; `None` when there is none or it is no number.
+pub(crate) fn code(trailers: &HeaderMap) -> Option<u16> {
+    trailers.get("grpc-status")?.to_str().ok()?.parse().ok()
+}
+
+fn percent_encoded(text: &str) -> HeaderValue {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b' '..=b'~' if byte != b'%' => encoded.push(byte as char),
+            _ => encoded.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    // Only printable ASCII is left, which every header value may hold.
+    HeaderValue::from_str(&encoded).unwrap_or(HeaderValue::from_static(""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_message_survives_the_header() {
+        for text in ["", "plain", "100% of it", "pod „kube0“\nis gone", "tab\tand ~"] {
+            let trailers = Status::new(Code::Unavailable, text).trailers();
+            assert_eq!(code(&trailers), Some(14));
+            assert_eq!(message_text(&trailers), text);
+        }
+    }
+
+    #[test]
+    fn a_message_with_a_stray_percent_is_taken_as_it_is() {
+        let mut trailers = HeaderMap::new();
+        trailers.insert("grpc-message", HeaderValue::from_static("50%, %4 and %zz"));
+        assert_eq!(message_text(&trailers), "50%, %4 and %zz");
+    }
+
+    #[test]
+    fn a_message_is_framed_with_its_length() {
+        let framed = message(&buildfleet_proto::buildkit::StatusRequest { r#ref: "abc".into() });
+        assert_eq!(&framed[..], [0, 0, 0, 0, 5, 0x0a, 3, b'a', b'b', b'c']);
+    }
+}
