@@ -6,6 +6,7 @@
 mod answers;
 mod deframe;
 mod forward;
+mod ping;
 mod place;
 mod route;
 mod session;
@@ -78,10 +79,12 @@ pub async fn serve(stream: UnixStream, fleet: Arc<NodeFleet>, shutdown: Shutdown
 
 async fn call(request: Request<RecvStream>, respond: SendResponse<Bytes>, place: Arc<Place>) {
     let route = Route::of(request.uri().path());
+    tracing::debug!(path = request.uri().path(), ?route, timeout = ?request.headers().get("grpc-timeout"), "call");
     match route {
         Route::Health => answers::health(request, respond),
         Route::Info => answers::info(respond, place.fleet()),
         Route::ListWorkers => answers::list_workers(request, respond, &place).await,
+        Route::Ping => ping::serve(request, respond, &place).await,
         Route::CacheOrHistory if place.fleet().is_idle() => answers::nothing(respond, request.uri().path()),
         Route::Session => session::serve(request, respond, &place).await,
         Route::CacheOrHistory | Route::Build => forward::to_pod(request, respond, &place).await,

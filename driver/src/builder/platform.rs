@@ -80,7 +80,7 @@ impl FromStr for Platform {
         let parts: Vec<&str> = text.split('/').collect();
         let word =
             |part: &&str| !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c));
-        if !parts.iter().all(|part| word(part)) {
+        if !parts.iter().all(word) {
             return Err(error());
         }
         match parts.as_slice() {

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::upstream::Upstream;
-use super::view::{Link, Wish, expected_workers, last_words, snapshot};
+use super::view::{Learned, Link, Wish, expected_workers, last_words, snapshot};
 use super::{NodeSnapshot, Remembered, follow};
 use crate::backend::{ApplyError, DeleteError, PodPhase, Pods, SharedBackend};
 use crate::builder::{NodeName, Platform, PodName};
@@ -25,6 +25,9 @@ use crate::shutdown::Shutdown;
 
 /// How long a fresh daemon waits for the backend's first look before it gives orders on suspicion.
 const FIRST_LOOK: Duration = Duration::from_secs(2);
+
+/// By then an order shows in what the backend sees; before, its absence means nothing.
+const SEEN: Duration = Duration::from_secs(5);
 
 /// How long an error waits for the backend to say how a pod ended. With the time to notice, it stays below 3 s.
 const FATE: Duration = Duration::from_millis(1500);
@@ -66,10 +69,10 @@ struct State {
     links: BTreeMap<PodName, Link>,
     upstreams: BTreeMap<PodName, Upstream>,
     workers: BTreeMap<PodName, ListWorkersResponse>,
-    remembered: Option<ListWorkersResponse>,
+    learned: Learned,
     wish: Wish,
-    /// The backend has taken an order for these pods from this process.
-    ordered: bool,
+    /// When the backend last took an order for these pods from this process.
+    ordered: Option<Instant>,
 }
 
 /// Why a node did not become ready.
@@ -97,9 +100,9 @@ impl NodeFleet {
             links: BTreeMap::new(),
             upstreams: BTreeMap::new(),
             workers: BTreeMap::new(),
-            remembered: config.remembered.workers.clone(),
+            learned: Learned { workers: config.remembered.workers.clone(), ping: config.remembered.ping.clone() },
             wish,
-            ordered: false,
+            ordered: None,
         };
         let fleet = Arc::new(Self {
             config,
@@ -133,6 +136,15 @@ impl NodeFleet {
     pub fn workers(&self) -> ListWorkersResponse {
         let known = self.state().known_workers();
         known.unwrap_or_else(|| expected_workers(&self.config.node, &self.config.platforms))
+    }
+
+    /// What a pod last answered to LLBBridge.Ping.
+    pub(crate) fn remembered_ping(&self) -> Option<Bytes> {
+        self.state().learned.ping.clone()
+    }
+
+    pub(crate) fn remember_ping(&self, answer: Bytes) {
+        self.update(|state| state.learned.ping = Some(answer));
     }
 
     /// Whether no pod runs or is on its way.
@@ -198,7 +210,7 @@ impl NodeFleet {
         self.update(|state| {
             state.wish.stopped = true;
             state.wish.trouble = None;
-            state.ordered = false;
+            state.ordered = None;
         });
         Ok(())
     }
@@ -257,7 +269,8 @@ impl NodeFleet {
         let under_way = {
             let state = self.state();
             let there = state.pods.pods.iter().any(|pod| pod.phase != PodPhase::Terminating);
-            !state.wish.stopped && state.pods.applied && (state.ordered || there)
+            let fresh = state.ordered.is_some_and(|ordered| ordered.elapsed() < SEEN);
+            !state.wish.stopped && (fresh || state.pods.applied && (state.ordered.is_some() || there))
         };
         if under_way { Ok(()) } else { self.give_order().await }
     }
@@ -269,7 +282,7 @@ impl NodeFleet {
         });
         let result = self.backend.apply(self.config.replicas).await;
         self.update(|state| {
-            state.ordered = result.is_ok();
+            state.ordered = result.is_ok().then(Instant::now);
             state.wish.trouble = result.as_ref().err().map(|error| report::chain(error));
         });
         result.map_err(|source| StartError::Apply { node: self.config.node.clone(), source })
@@ -300,7 +313,7 @@ impl NodeFleet {
 
     /// Called with the state locked, so that snapshots come in the order of the changes.
     fn publish(&self, state: &State) {
-        let next = snapshot(&state.pods, &state.links, &state.wish, state.known_workers().as_ref());
+        let next = snapshot(&state.pods, &state.links, &state.wish, state.learned.clone());
         self.snapshot.send_if_modified(|current| {
             let changed = *current != next;
             *current = next;
@@ -336,7 +349,7 @@ impl NodeFleet {
             link.trouble = None;
             state.upstreams.insert(upstream.pod.clone(), upstream.clone());
             state.workers.insert(upstream.pod.clone(), workers);
-            state.remembered = state.known_workers();
+            state.learned.workers = state.known_workers();
         });
     }
 
@@ -372,7 +385,7 @@ impl State {
 
     fn known_workers(&self) -> Option<ListWorkersResponse> {
         if self.workers.is_empty() {
-            return self.remembered.clone();
+            return self.learned.workers.clone();
         }
         let record = self.workers.values().flat_map(|workers| workers.record.iter().cloned()).collect();
         Some(ListWorkersResponse { record })

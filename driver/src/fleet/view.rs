@@ -5,6 +5,8 @@ use std::time::SystemTime;
 
 use buildfleet_proto::buildkit::{ListWorkersResponse, Platform as WirePlatform, WorkerRecord};
 
+use bytes::Bytes;
+
 use crate::backend::{Pod, PodPhase, Pods, StoryLine, Transport};
 use crate::builder::{NodeName, Platform, PodName};
 
@@ -13,6 +15,8 @@ use crate::builder::{NodeName, Platform, PodName};
 pub struct Remembered {
     /// An answer to ListWorkers, merged over the pods.
     pub workers: Option<ListWorkersResponse>,
+    /// An answer to LLBBridge.Ping, as it came: what the pods' gateway can do.
+    pub ping: Option<Bytes>,
     /// No pod is wanted: `buildfleet stop`, or never started.
     pub stopped: bool,
 }
@@ -89,12 +93,14 @@ pub(super) struct Wish {
     pub(super) trouble: Option<String>,
 }
 
-pub(super) fn snapshot(
-    pods: &Pods,
-    links: &BTreeMap<PodName, Link>,
-    wish: &Wish,
-    workers: Option<&ListWorkersResponse>,
-) -> NodeSnapshot {
+/// What the pods said of themselves.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Learned {
+    pub(super) workers: Option<ListWorkersResponse>,
+    pub(super) ping: Option<Bytes>,
+}
+
+pub(super) fn snapshot(pods: &Pods, links: &BTreeMap<PodName, Link>, wish: &Wish, learned: Learned) -> NodeSnapshot {
     let views: Vec<PodSnapshot> = pods.pods.iter().map(|pod| pod_view(pod, links.get(&pod.name))).collect();
     let ready = views.iter().filter(|pod| pod.status == PodStatus::Ready).count();
     let first_trouble = || {
@@ -128,7 +134,7 @@ pub(super) fn snapshot(
         ready: u32::try_from(ready).unwrap_or(u32::MAX),
         story: story.collect(),
         pods: views,
-        remembered: Remembered { workers: workers.cloned(), stopped: wish.stopped },
+        remembered: Remembered { workers: learned.workers, ping: learned.ping, stopped: wish.stopped },
     }
 }
 
@@ -234,7 +240,7 @@ mod tests {
     fn a_node_runs_as_soon_as_one_pod_answers() {
         let pods = seen(vec![pod("a", PodPhase::Running, &[]), pod("b", PodPhase::Pending, &[])]);
         let links = BTreeMap::from([("a".parse().unwrap(), ready_link())]);
-        let view = snapshot(&pods, &links, &up(2), None);
+        let view = snapshot(&pods, &links, &up(2), Learned::default());
         assert_eq!((view.status, view.ready, view.wanted), (NodeStatus::Running, 1, 2));
         assert_eq!(view.pods[0].status, PodStatus::Ready);
     }
@@ -255,7 +261,7 @@ mod tests {
             (seen(vec![crashed()]), up(1), NodeStatus::Error, Some("a: OOMKilled")),
             (seen(vec![]), Wish { trouble: Some("quota".into()), ..up(1) }, NodeStatus::Error, Some("quota")),
         ] {
-            let view = snapshot(&pods, &BTreeMap::new(), &wish, None);
+            let view = snapshot(&pods, &BTreeMap::new(), &wish, Learned::default());
             assert_eq!((view.status, view.reason.as_deref()), (status, reason));
         }
     }
@@ -264,7 +270,7 @@ mod tests {
     fn a_terminating_pod_is_not_ready_though_it_answers() {
         let pods = seen(vec![pod("a", PodPhase::Terminating, &[])]);
         let links = BTreeMap::from([("a".parse().unwrap(), ready_link())]);
-        assert_eq!(snapshot(&pods, &links, &up(1), None).ready, 0);
+        assert_eq!(snapshot(&pods, &links, &up(1), Learned::default()).ready, 0);
     }
 
     #[test]
@@ -276,7 +282,7 @@ mod tests {
             pod("c", PodPhase::Running, &[]),
         ]);
         let links = BTreeMap::from([("c".parse().unwrap(), ready_link())]);
-        let view = snapshot(&pods, &links, &up(3), None);
+        let view = snapshot(&pods, &links, &up(3), Learned::default());
         assert_eq!(last_words(&view), ["a: pull failed: not found", "b: scheduled on node-a"]);
     }
 
@@ -284,7 +290,7 @@ mod tests {
     fn without_a_pod_the_last_words_are_the_nodes() {
         let mut pods = seen(vec![]);
         pods.notes.push(StoryLine::trouble("pods cannot be created: exceeded quota"));
-        let view = snapshot(&pods, &BTreeMap::new(), &up(1), None);
+        let view = snapshot(&pods, &BTreeMap::new(), &up(1), Learned::default());
         assert_eq!(last_words(&view), ["pods cannot be created: exceeded quota"]);
     }
 

@@ -27,6 +27,20 @@ pub(super) enum RelayError {
     Callee { error: h2::Error, begun: Option<SendStream<Bytes>> },
 }
 
+/// Sees an answer pass by.
+pub(super) trait Passing {
+    fn data(&mut self, _chunk: &Bytes) {}
+
+    /// May change the trailers before they go out.
+    fn trailers(&mut self, _trailers: &mut HeaderMap) {}
+}
+
+/// Lets everything pass as it came.
+#[derive(Debug)]
+pub(super) struct Untouched;
+
+impl Passing for Untouched {}
+
 /// Forwards a call to the connection's pod, and tells the client what became of the pod when that fails.
 pub(super) async fn to_pod(request: Request<RecvStream>, respond: SendResponse<Bytes>, place: &Place) {
     to_pod_after(Vec::new(), request, respond, place).await;
@@ -47,10 +61,22 @@ pub(super) async fn to_pod_after(
         Ok(found) => found,
         Err(status) => return refuse(&mut respond, &status),
     };
-    let amend = |trailers: &mut HeaderMap| amend(trailers, &lease);
-    match relay(read, request, &mut respond, requests, amend).await {
+    to_leased(read, request, respond, &lease, requests, &mut Untouched).await;
+}
+
+/// Forwards a call to a pod that was chosen already.
+pub(super) async fn to_leased(
+    read: Vec<Bytes>,
+    request: Request<RecvStream>,
+    mut respond: SendResponse<Bytes>,
+    lease: &Lease,
+    requests: SendRequest<Bytes>,
+    passing: &mut impl Passing,
+) {
+    let mut passing = Explained { lease, passing };
+    match relay(read, request, &mut respond, requests, &mut passing).await {
         Ok(()) | Err(RelayError::Caller) => {}
-        Err(RelayError::Callee { error, begun }) => rescue(&lease, &error, respond, begun).await,
+        Err(RelayError::Callee { error, begun }) => rescue(lease, &error, respond, begun).await,
     }
 }
 
@@ -69,13 +95,13 @@ pub(super) async fn pod_for_call(place: &Place) -> Result<(Arc<Lease>, SendReque
     }
 }
 
-/// Moves one call. `amend` may change the trailers of an answer before they go out.
+/// Moves one call. `passing` sees the answer.
 pub(super) async fn relay(
     read: Vec<Bytes>,
     request: Request<RecvStream>,
     respond: &mut SendResponse<Bytes>,
     mut requests: SendRequest<Bytes>,
-    amend: impl Fn(&mut HeaderMap),
+    passing: &mut impl Passing,
 ) -> Result<(), RelayError> {
     let failed = |error| RelayError::Callee { error, begun: None };
     let (parts, mut asked) = request.into_parts();
@@ -86,7 +112,7 @@ pub(super) async fn relay(
         for chunk in read {
             send(&mut asking, chunk).await?;
         }
-        pump(&mut asked, &mut asking, |_| {}).await
+        pump(&mut asked, &mut asking, &mut Untouched).await
     });
     let mut uploading = true;
     let response = loop {
@@ -104,7 +130,7 @@ pub(super) async fn relay(
     let (mut parts, mut answered) = response.into_parts();
     let only_headers = answered.is_end_stream();
     if only_headers {
-        amend(&mut parts.headers);
+        passing.trailers(&mut parts.headers);
     }
     let answer = respond.send_response(Response::from_parts(parts, ()), only_headers);
     let mut answer = answer.map_err(|_| RelayError::Caller)?;
@@ -112,7 +138,7 @@ pub(super) async fn relay(
         return Ok(());
     }
     let end = {
-        let mut download = pin!(pump(&mut answered, &mut answer, amend));
+        let mut download = pin!(pump(&mut answered, &mut answer, passing));
         loop {
             tokio::select! {
                 done = &mut download => break done,
@@ -140,11 +166,7 @@ enum PumpError {
 }
 
 /// Moves a body and its trailers. Takes no more from one end than the other has room for.
-async fn pump(
-    from: &mut RecvStream,
-    to: &mut SendStream<Bytes>,
-    amend: impl Fn(&mut HeaderMap),
-) -> Result<(), PumpError> {
+async fn pump(from: &mut RecvStream, to: &mut SendStream<Bytes>, passing: &mut impl Passing) -> Result<(), PumpError> {
     loop {
         let chunk = tokio::select! {
             chunk = from.data() => chunk,
@@ -153,12 +175,13 @@ async fn pump(
         let Some(chunk) = chunk else { break };
         let chunk = chunk.map_err(PumpError::From)?;
         let length = chunk.len();
+        passing.data(&chunk);
         send(to, chunk).await?;
         let _ = from.flow_control().release_capacity(length);
     }
     match from.trailers().await.map_err(PumpError::From)? {
         Some(mut trailers) => {
-            amend(&mut trailers);
+            passing.trailers(&mut trailers);
             to.send_trailers(trailers).map_err(|_| PumpError::To)
         }
         None => to.send_data(Bytes::new(), true).map_err(|_| PumpError::To),
@@ -202,7 +225,7 @@ pub(super) fn absolute(uri: &Uri) -> Uri {
     Uri::from_parts(parts).unwrap_or_else(|_| uri.clone())
 }
 
-fn refuse(respond: &mut SendResponse<Bytes>, status: &Status) {
+pub(super) fn refuse(respond: &mut SendResponse<Bytes>, status: &Status) {
     tracing::info!(%status, "refused a call");
     if let Err(error) = respond.send_response(status.response(), true) {
         tracing::debug!(%error, "a client left before it could be refused");
@@ -236,21 +259,33 @@ pub(super) async fn lost(lease: &Lease, error: &h2::Error) -> Status {
     Status::new(Code::Unavailable, format!("{} ({error})", fate.text))
 }
 
-/// A pod that was told to go cancels its builds itself, in words that name neither the pod nor the reason.
-fn amend(trailers: &mut HeaderMap, lease: &Lease) {
-    let broken_off = [Code::Cancelled, Code::Unavailable].map(|code| code as u16);
-    let code = wire::code(trailers);
-    let text = wire::message_text(trailers);
-    let by_the_end = code.is_some_and(|code| broken_off.contains(&code))
-        || code.is_some_and(|code| code != 0) && text.contains("context canceled");
-    if !by_the_end {
-        return;
+/// A pod that was told to go cancels its builds itself, in words that name neither the pod nor the reason: those are added.
+struct Explained<'a, P> {
+    lease: &'a Lease,
+    passing: &'a mut P,
+}
+
+impl<P: Passing> Passing for Explained<'_, P> {
+    fn data(&mut self, chunk: &Bytes) {
+        self.passing.data(chunk);
     }
-    let Some(fate) = lease.trouble() else { return };
-    let status = Status::new(Code::Unavailable, format!("{} ({text})", fate.text));
-    // The details repeat the code and would contradict the new one.
-    for name in ["grpc-status", "grpc-message", "grpc-status-details-bin"] {
-        trailers.remove(name);
+
+    fn trailers(&mut self, trailers: &mut HeaderMap) {
+        self.passing.trailers(trailers);
+        let text = wire::message_text(trailers);
+        let broken_off = match wire::code(trailers) {
+            None | Some(0) => false,
+            Some(code) => {
+                [Code::Cancelled as u16, Code::Unavailable as u16].contains(&code) || text.contains("context canceled")
+            }
+        };
+        let fate = if broken_off { self.lease.trouble() } else { None };
+        let Some(fate) = fate else { return };
+        let status = Status::new(Code::Unavailable, format!("{} ({text})", fate.text));
+        // The details repeat the code and would contradict the new one.
+        for name in ["grpc-status", "grpc-message", "grpc-status-details-bin"] {
+            trailers.remove(name);
+        }
+        trailers.extend(status.trailers());
     }
-    trailers.extend(status.trailers());
 }

@@ -9,6 +9,8 @@ pub(super) enum Route {
     Info,
     /// The workers: likewise, so that `ls` and `inspect` never start a pod.
     ListWorkers,
+    /// What the gateway can do: clients give it 15 s, so a pod that takes longer to start is answered for.
+    Ping,
     /// Reads or trims what pods keep. Without a pod there is nothing, and none is started to say so.
     CacheOrHistory,
     /// The stream that tunnels the client's own services.
@@ -23,6 +25,7 @@ impl Route {
             "/grpc.health.v1.Health/Check" => Self::Health,
             "/moby.buildkit.v1.Control/Info" => Self::Info,
             "/moby.buildkit.v1.Control/ListWorkers" => Self::ListWorkers,
+            "/moby.buildkit.v1.frontend.LLBBridge/Ping" => Self::Ping,
             "/moby.buildkit.v1.Control/DiskUsage"
             | "/moby.buildkit.v1.Control/Prune"
             | "/moby.buildkit.v1.Control/ListenBuildHistory" => Self::CacheOrHistory,
@@ -45,7 +48,8 @@ mod tests {
             ("/moby.buildkit.v1.Control/DiskUsage", Route::CacheOrHistory),
             ("/moby.buildkit.v1.Control/Session", Route::Session),
             ("/moby.buildkit.v1.Control/Solve", Route::Build),
-            ("/moby.buildkit.v1.frontend.LLBBridge/Ping", Route::Build),
+            ("/moby.buildkit.v1.frontend.LLBBridge/Ping", Route::Ping),
+            ("/moby.buildkit.v1.frontend.LLBBridge/Solve", Route::Build),
             ("/some.new.Service/Method", Route::Build),
         ] {
             assert_eq!(Route::of(path), route, "{path}");

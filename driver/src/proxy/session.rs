@@ -14,7 +14,7 @@ use h2::{Reason, RecvStream};
 use http::{HeaderMap, Request};
 use tokio::task::JoinSet;
 
-use super::forward::{self, RelayError};
+use super::forward::{self, RelayError, Untouched};
 use super::place::Place;
 use super::tunnel::{Ending, Tunnel};
 use crate::fleet::Lease;
@@ -125,9 +125,8 @@ async fn call(request: Request<RecvStream>, mut respond: SendResponse<Bytes>, us
         ready = user.ready() => ready,
         _ = poll_fn(|cx| respond.poll_reset(cx)) => return,
     };
-    let unchanged = |_: &mut HeaderMap| {};
     let result = match ready {
-        Ok(user) => forward::relay(Vec::new(), request, &mut respond, user, unchanged).await,
+        Ok(user) => forward::relay(Vec::new(), request, &mut respond, user, &mut Untouched).await,
         Err(error) => Err(RelayError::Callee { error, begun: None }),
     };
     if let Err(RelayError::Callee { error, begun }) = result {

@@ -1,0 +1,124 @@
+//! LLBBridge.Ping: the pod's own answer when there is time for it, else the one that a pod of the node gave before.
+//!
+//! BuildKit's client gives this call 15 s (`client/build.go`, v0.33) and asks before anything else of a build, so it is the
+//! one call of a build that a slow cold start would fail.
+
+use std::future::poll_fn;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use h2::RecvStream;
+use h2::server::SendResponse;
+use http::{HeaderMap, Request};
+
+use super::forward::{self, Passing};
+use super::place::Place;
+use crate::fleet::NodeFleet;
+use crate::wire::{self, Code, Status};
+
+/// What is left of the client's time for the way back.
+const MARGIN: Duration = Duration::from_secs(4);
+
+/// The answer of BuildKit v0.33.1, for a node of which no pod was ever asked. The default image follows BuildKit's stable
+/// releases, and capabilities are only ever added.
+const BUILTIN: &[u8] = include_bytes!("ping.bin");
+
+/// The largest answer that is kept. Real ones have some 6 KiB.
+const LARGEST: usize = 256 << 10;
+
+pub(super) async fn serve(request: Request<RecvStream>, mut respond: SendResponse<Bytes>, place: &Place) {
+    let patience = request.headers().get("grpc-timeout").and_then(|value| timeout(value.to_str().ok()?));
+    let patience = patience.map_or(Duration::MAX, |timeout| timeout.saturating_sub(MARGIN));
+    tokio::select! {
+        found = forward::pod_for_call(place) => match found {
+            Ok((lease, requests)) => {
+                let mut learnt = Learnt { fleet: place.fleet(), body: BytesMut::new() };
+                forward::to_leased(Vec::new(), request, respond, &lease, requests, &mut learnt).await;
+            }
+            Err(status) => forward::refuse(&mut respond, &status),
+        },
+        () = tokio::time::sleep(patience) => answer(respond, place),
+        _ = poll_fn(|cx| respond.poll_reset(cx)) => {}
+    }
+}
+
+fn answer(mut respond: SendResponse<Bytes>, place: &Place) {
+    let remembered = place.fleet().remembered_ping();
+    tracing::debug!(node = %place.fleet().name(), builtin = remembered.is_none(), "answered a ping for a starting pod");
+    let sent = respond.send_response(wire::headers(), false).and_then(|mut body| {
+        body.send_data(remembered.unwrap_or(Bytes::from_static(BUILTIN)), false)?;
+        body.send_trailers(Status::new(Code::Ok, "").trailers())
+    });
+    if let Err(error) = sent {
+        tracing::debug!(%error, "a client left before its answer");
+    }
+}
+
+/// gRPC's header: up to eight digits and a unit.
+fn timeout(text: &str) -> Option<Duration> {
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    let count: u64 = digits.parse().ok()?;
+    Some(match unit {
+        "H" => Duration::from_secs(count * 3600),
+        "M" => Duration::from_secs(count * 60),
+        "S" => Duration::from_secs(count),
+        "m" => Duration::from_millis(count),
+        "u" => Duration::from_micros(count),
+        "n" => Duration::from_nanos(count),
+        _ => return None,
+    })
+}
+
+/// Keeps an answer that was OK for the next cold start.
+struct Learnt<'a> {
+    fleet: &'a NodeFleet,
+    body: BytesMut,
+}
+
+impl Passing for Learnt<'_> {
+    fn data(&mut self, chunk: &Bytes) {
+        if self.body.len() + chunk.len() <= LARGEST {
+            self.body.extend_from_slice(chunk);
+        }
+    }
+
+    fn trailers(&mut self, trailers: &mut HeaderMap) {
+        let answer = self.body.split().freeze();
+        let whole = answer
+            .first_chunk::<5>()
+            .is_some_and(|[flag, length @ ..]| *flag == 0 && u32::from_be_bytes(*length) as usize == answer.len() - 5);
+        if whole && wire::code(trailers) == Some(0) {
+            self.fleet.remember_ping(answer);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grpc_timeouts_are_read_in_every_unit() {
+        for (text, wanted) in [
+            ("14999961u", Some(Duration::from_micros(14_999_961))),
+            ("15S", Some(Duration::from_secs(15))),
+            ("100m", Some(Duration::from_millis(100))),
+            ("1H", Some(Duration::from_secs(3600))),
+            ("2M", Some(Duration::from_secs(120))),
+            ("5n", Some(Duration::from_nanos(5))),
+            ("", None),
+            ("S", None),
+            ("15", None),
+            ("1.5S", None),
+            ("15s", None),
+        ] {
+            assert_eq!(timeout(text), wanted, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_built_in_answer_is_one_whole_message() {
+        let length = u32::from_be_bytes(BUILTIN[1..5].try_into().unwrap()) as usize;
+        assert_eq!((BUILTIN[0], length), (0, BUILTIN.len() - 5));
+    }
+}
