@@ -26,6 +26,9 @@ use crate::shutdown::Shutdown;
 /// How long a fresh daemon waits for the backend's first look before it gives orders on suspicion.
 const FIRST_LOOK: Duration = Duration::from_secs(2);
 
+/// By then an order shows in what the backend sees; before, its absence means nothing.
+const SEEN: Duration = Duration::from_secs(5);
+
 /// How long an error waits for the backend to say how a pod ended. With the time to notice, it stays below 3 s.
 const FATE: Duration = Duration::from_millis(1500);
 
@@ -68,8 +71,8 @@ struct State {
     workers: BTreeMap<PodName, ListWorkersResponse>,
     learned: Learned,
     wish: Wish,
-    /// The backend has taken an order for these pods from this process.
-    ordered: bool,
+    /// When the backend last took an order for these pods from this process.
+    ordered: Option<Instant>,
 }
 
 /// Why a node did not become ready.
@@ -99,7 +102,7 @@ impl NodeFleet {
             workers: BTreeMap::new(),
             learned: Learned { workers: config.remembered.workers.clone(), ping: config.remembered.ping.clone() },
             wish,
-            ordered: false,
+            ordered: None,
         };
         let fleet = Arc::new(Self {
             config,
@@ -207,7 +210,7 @@ impl NodeFleet {
         self.update(|state| {
             state.wish.stopped = true;
             state.wish.trouble = None;
-            state.ordered = false;
+            state.ordered = None;
         });
         Ok(())
     }
@@ -266,7 +269,8 @@ impl NodeFleet {
         let under_way = {
             let state = self.state();
             let there = state.pods.pods.iter().any(|pod| pod.phase != PodPhase::Terminating);
-            !state.wish.stopped && state.pods.applied && (state.ordered || there)
+            let fresh = state.ordered.is_some_and(|ordered| ordered.elapsed() < SEEN);
+            !state.wish.stopped && (fresh || state.pods.applied && (state.ordered.is_some() || there))
         };
         if under_way { Ok(()) } else { self.give_order().await }
     }
@@ -278,7 +282,7 @@ impl NodeFleet {
         });
         let result = self.backend.apply(self.config.replicas).await;
         self.update(|state| {
-            state.ordered = result.is_ok();
+            state.ordered = result.is_ok().then(Instant::now);
             state.wish.trouble = result.as_ref().err().map(|error| report::chain(error));
         });
         result.map_err(|source| StartError::Apply { node: self.config.node.clone(), source })

@@ -1,1 +1,4 @@
-fn main() {}
+//! Hermetic tests: no root, no network, no program but this one.
+
+mod proxy;
+mod support;
