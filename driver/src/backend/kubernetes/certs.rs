@@ -19,7 +19,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto::ring, version};
 
 use crate::backend::BoxError;
-use crate::manifest::{CertificateSet, TLS_SERVER_NAME};
+use crate::manifest::{CertificateSet, NOT_AFTER_ANNOTATION, TLS_SERVER_NAME};
 
 const LIFETIME: Duration = Duration::from_secs(2 * 365 * 24 * 60 * 60);
 /// Old enough for a pod whose clock is behind ours.
@@ -83,7 +83,7 @@ pub(super) fn is_due(not_after: &str, now: SystemTime) -> bool {
     SystemTime::from(end) < now + RENEWED_BEFORE
 }
 
-/// The set in a Secret, if it is whole. The end is looked for in every annotation that is named after it.
+/// The set in a Secret, if it is whole.
 pub(super) fn from_secret(secret: &Secret) -> Option<CertificateSet> {
     let data = secret.data.as_ref()?;
     let text = |key: &str| {
@@ -91,7 +91,7 @@ pub(super) fn from_secret(secret: &Secret) -> Option<CertificateSet> {
         String::from_utf8(bytes.clone()).ok().filter(|text| text.contains("-----BEGIN"))
     };
     let annotations = secret.metadata.annotations.as_ref()?;
-    let not_after = annotations.iter().find(|(key, _)| key.ends_with("/not-after"))?.1.clone();
+    let not_after = annotations.get(NOT_AFTER_ANNOTATION)?.clone();
     Some(CertificateSet {
         ca: text("ca.pem")?,
         daemon_cert: text("cert.pem")?,
@@ -245,7 +245,7 @@ mod tests {
             ("client-cert.pem", &set.client_cert),
             ("client-key.pem", &set.client_key),
         ];
-        let annotations = [("example.com/not-after", set.not_after.as_str())];
+        let annotations = [(NOT_AFTER_ANNOTATION, set.not_after.as_str())];
         assert_eq!(from_secret(&secret(&entries, &annotations)), Some(set.clone()));
         for missing in 0..entries.len() {
             let rest: Vec<_> =
