@@ -125,13 +125,8 @@ impl AsyncWrite for ChannelStream {
     }
 }
 
-async fn run<S>(
-    socket: S,
-    wire: Wire,
-    inner: DuplexStream,
-    failure: Arc<OnceLock<String>>,
-    first: oneshot::Sender<()>,
-) where
+async fn run<S>(socket: S, wire: Wire, inner: DuplexStream, failure: Arc<OnceLock<String>>, first: oneshot::Sender<()>)
+where
     S: Stream<Item = Result<Message, WsError>> + Sink<Message, Error = WsError> + Send + 'static,
 {
     let (sink, source) = socket.split();
@@ -245,7 +240,9 @@ impl Incoming {
             (Some(Ok(())), _) | (None, Wire::PortForward) => None,
             (Some(Err(text)), _) if stderr.is_empty() => Some(text.clone()),
             (Some(Err(_)), _) => Some(stderr),
-            (None, Wire::Exec { .. }) if stderr.is_empty() => Some("the connection ended before the command".to_owned()),
+            (None, Wire::Exec { .. }) if stderr.is_empty() => {
+                Some("the connection ended before the command".to_owned())
+            }
             (None, Wire::Exec { .. }) => Some(stderr),
         }
     }

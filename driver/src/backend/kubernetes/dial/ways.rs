@@ -75,12 +75,10 @@ impl Secured<'_> {
     {
         let connector = self.identity.connector(self.connection, self.target).await?;
         match handshake(&connector, dial().await?).await {
-            Err(Failure::Untrusted(error)) => {
-                match self.identity.renewed(self.connection, self.target).await {
-                    Some(connector) => handshake(&connector, dial().await?).await,
-                    None => Err(Failure::Untrusted(error)),
-                }
-            }
+            Err(Failure::Untrusted(error)) => match self.identity.renewed(self.connection, self.target).await {
+                Some(connector) => handshake(&connector, dial().await?).await,
+                None => Err(Failure::Untrusted(error)),
+            },
             outcome => outcome,
         }
     }
