@@ -133,7 +133,7 @@ impl NodeEntry {
 
 /// What is known of a node whose pods were never started.
 pub(super) fn never_started() -> StoredNode {
-    StoredNode { remembered: Remembered { workers: None, stopped: true }, last_activity: None }
+    StoredNode { remembered: Remembered { stopped: true, ..Remembered::default() }, last_activity: None }
 }
 
 /// Writes down what is worth to outlive the daemon, when it changes.
@@ -184,7 +184,7 @@ impl Keeping {
             Ok(Ok(())) => {}
             // The next change is the next try; nothing that a user gave is lost.
             Ok(Err(error)) => {
-                tracing::warn!(node = %self.node, error = report::chain(&error), "failed to remember a node")
+                tracing::warn!(node = %self.node, error = report::chain(&error), "failed to remember a node");
             }
             Err(error) => tracing::error!(node = %self.node, %error, "the writing of a node was interrupted"),
         }
