@@ -3,6 +3,8 @@
 mod cli;
 mod cli_buildx;
 mod cli_daemon;
+mod kubernetes;
+mod kubernetes_dial;
 mod proxy;
 mod support;
 mod tidy;
