@@ -1,4 +1,10 @@
 //! Hermetic tests: no root, no network, no program but this one.
 
+mod cli;
+mod cli_buildx;
+mod cli_daemon;
+mod local;
 mod proxy;
+mod remote;
 mod support;
+mod tidy;

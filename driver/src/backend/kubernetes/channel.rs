@@ -14,6 +14,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use futures::{Sink, SinkExt, Stream, StreamExt};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, ReadHalf, WriteHalf};
 use tokio::sync::oneshot;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Error as WsError, Message};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -125,13 +126,8 @@ impl AsyncWrite for ChannelStream {
     }
 }
 
-async fn run<S>(
-    socket: S,
-    wire: Wire,
-    inner: DuplexStream,
-    failure: Arc<OnceLock<String>>,
-    first: oneshot::Sender<()>,
-) where
+async fn run<S>(socket: S, wire: Wire, inner: DuplexStream, failure: Arc<OnceLock<String>>, first: oneshot::Sender<()>)
+where
     S: Stream<Item = Result<Message, WsError>> + Sink<Message, Error = WsError> + Send + 'static,
 {
     let (sink, source) = socket.split();
@@ -179,7 +175,12 @@ impl Incoming {
             let payload = match message? {
                 Message::Binary(payload) => payload,
                 Message::Text(text) => text.into(),
-                Message::Close(_) => break,
+                Message::Close(frame) => {
+                    // Some servers explain themselves here alone.
+                    let failed = frame.filter(|frame| frame.code != CloseCode::Normal && !frame.reason.is_empty());
+                    self.end = failed.map(|frame| Err(frame.reason.to_string()));
+                    break;
+                }
                 Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => continue,
             };
             if payload.is_empty() {
@@ -245,7 +246,9 @@ impl Incoming {
             (Some(Ok(())), _) | (None, Wire::PortForward) => None,
             (Some(Err(text)), _) if stderr.is_empty() => Some(text.clone()),
             (Some(Err(_)), _) => Some(stderr),
-            (None, Wire::Exec { .. }) if stderr.is_empty() => Some("the connection ended before the command".to_owned()),
+            (None, Wire::Exec { .. }) if stderr.is_empty() => {
+                Some("the connection ended before the command".to_owned())
+            }
             (None, Wire::Exec { .. }) => Some(stderr),
         }
     }

@@ -112,9 +112,9 @@ pub(super) fn read_merged(paths: &[PathBuf]) -> Result<Kubeconfig, ContextError>
         };
         merged = Some(match merged {
             None => next,
-            Some(merged) => merged
-                .merge(next)
-                .map_err(|error| ContextError::Parse { path: path.clone(), source: error.into() })?,
+            Some(merged) => {
+                merged.merge(next).map_err(|error| ContextError::Parse { path: path.clone(), source: error.into() })?
+            }
         });
     }
     match (merged, missing) {
@@ -208,7 +208,11 @@ contexts: [{name: a, context: {cluster: c}}, {name: b, context: {cluster: c}}]
         let files = files();
         let at = |name: &str| files.0.path().join(name).display().to_string();
         for (names, wanted, message) in [
-            (&["one"][..], Some("nope"), format!("kubeconfig {} has no context `nope`, it has `dev`, `bare`, `broken`", at("one"))),
+            (
+                &["one"][..],
+                Some("nope"),
+                format!("kubeconfig {} has no context `nope`, it has `dev`, `bare`, `broken`", at("one")),
+            ),
             (&["none"], None, format!("kubeconfig {} sets no current context, name one of `a`, `b`", at("none"))),
             (
                 &["one"],

@@ -95,8 +95,7 @@ impl Dialer {
             TransportChoice::PodIp => return vec![Transport::PodIp],
             TransportChoice::Auto => [Transport::PodIp, Transport::PortForward, Transport::Exec],
         };
-        let mut steps: Vec<Transport> =
-            all.into_iter().filter(|way| has_address || *way != Transport::PodIp).collect();
+        let mut steps: Vec<Transport> = all.into_iter().filter(|way| has_address || *way != Transport::PodIp).collect();
         let worked = *self.worked.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((first, until)) = worked
             && until > Instant::now()

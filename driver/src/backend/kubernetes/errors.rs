@@ -147,17 +147,12 @@ impl Asked<'_> {
     pub(super) fn apply_error(&self, connection: &Connection, error: RequestError) -> ApplyError {
         let namespace = connection.namespace.clone();
         match error {
-            error if error.is_forbidden() => ApplyError::Forbidden {
-                verb: self.verb,
-                resource: self.resource,
-                namespace,
-                source: error.into(),
-            },
-            error if error.is_missing_namespace(&namespace) => ApplyError::Refused {
-                verb: self.verb,
-                object: self.object(),
-                source: NoNamespace { namespace }.into(),
-            },
+            error if error.is_forbidden() => {
+                ApplyError::Forbidden { verb: self.verb, resource: self.resource, namespace, source: error.into() }
+            }
+            error if error.is_missing_namespace(&namespace) => {
+                ApplyError::Refused { verb: self.verb, object: self.object(), source: NoNamespace { namespace }.into() }
+            }
             error @ RequestError::Refused { .. } => {
                 ApplyError::Refused { verb: self.verb, object: self.object(), source: error.into() }
             }

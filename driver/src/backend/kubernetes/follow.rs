@@ -9,8 +9,8 @@ use futures::{Stream, StreamExt};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::Api;
-use kube::runtime::watcher::{self, Config, DefaultBackoff, watcher};
 use kube::runtime::WatchStreamExt;
+use kube::runtime::watcher::{self, Config, DefaultBackoff, watcher};
 use tokio::sync::watch;
 
 use super::client::{Cluster, Connection};

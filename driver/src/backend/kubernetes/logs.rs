@@ -21,11 +21,7 @@ const CRASH_LINES: i64 = 10;
 const CRASH_BYTES: i64 = 4096;
 const CRASH_TIMEOUT: Duration = Duration::from_secs(5);
 
-pub(super) async fn stream(
-    connection: &Connection,
-    pod: &PodName,
-    wanted: LogsWanted,
-) -> Result<LogStream, LogsError> {
+pub(super) async fn stream(connection: &Connection, pod: &PodName, wanted: LogsWanted) -> Result<LogStream, LogsError> {
     let api: Api<Pod> = Api::namespaced(connection.client.clone(), &connection.namespace);
     let params = LogParams {
         container: Some(BUILDKITD.to_owned()),

@@ -34,7 +34,11 @@ pub(super) async fn remove(connection: &Connection, target: &Target) -> Result<(
 
 async fn remove_one<K>(connection: &Connection, resource: &'static str, name: &str) -> Result<(), DeleteError>
 where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + ResourceExt + Clone + DeserializeOwned + std::fmt::Debug,
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + ResourceExt
+        + Clone
+        + DeserializeOwned
+        + std::fmt::Debug,
 {
     let api: Api<K> = Api::namespaced(connection.client.clone(), &connection.namespace);
     match ask(api.delete(name, &DeleteParams::background())).await {

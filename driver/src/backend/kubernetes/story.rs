@@ -154,8 +154,13 @@ fn waiting(seen: Seen<'_>, status: &ContainerStatus, state: &ContainerState, lin
     let Some(waiting) = &state.waiting else { return false };
     let message = waiting.message.as_deref().unwrap_or_default();
     match waiting.reason.as_deref().unwrap_or_default() {
-        "ErrImagePull" | "ImagePullBackOff" | "RegistryUnavailable" | "ImageInspectError" | "InvalidImageName"
-        | "ErrImageNeverPull" | "SignatureValidationFailed" => {
+        "ErrImagePull"
+        | "ImagePullBackOff"
+        | "RegistryUnavailable"
+        | "ImageInspectError"
+        | "InvalidImageName"
+        | "ErrImageNeverPull"
+        | "SignatureValidationFailed" => {
             let image = image(seen.pod, status);
             let told = condense::pull(message, image);
             // Older kubelets give the cause in the events alone while they back off.
@@ -163,7 +168,10 @@ fn waiting(seen: Seen<'_>, status: &ContainerStatus, state: &ContainerState, lin
             lines.push(StoryLine::trouble(with(&format!("cannot pull image {image}"), &told)));
             true
         }
-        "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" | "PreStartHookError"
+        "CreateContainerConfigError"
+        | "CreateContainerError"
+        | "RunContainerError"
+        | "PreStartHookError"
         | "PostStartHookError" => {
             let what = format!("cannot start container {}", status.name);
             lines.push(StoryLine::trouble(with(&what, &condense::runtime(message))));

@@ -95,8 +95,7 @@ pub(super) fn connector(certificates: &CertificateSet) -> Result<TlsConnector, B
     for certificate in CertificateDer::pem_slice_iter(certificates.ca.as_bytes()) {
         roots.add(certificate?)?;
     }
-    let chain =
-        CertificateDer::pem_slice_iter(certificates.client_cert.as_bytes()).collect::<Result<Vec<_>, _>>()?;
+    let chain = CertificateDer::pem_slice_iter(certificates.client_cert.as_bytes()).collect::<Result<Vec<_>, _>>()?;
     let key = PrivateKeyDer::from_pem_slice(certificates.client_key.as_bytes())?;
     let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_protocol_versions(&[&version::TLS13])?

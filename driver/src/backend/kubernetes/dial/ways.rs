@@ -75,12 +75,10 @@ impl Secured<'_> {
     {
         let connector = self.identity.connector(self.connection, self.target).await?;
         match handshake(&connector, dial().await?).await {
-            Err(Failure::Untrusted(error)) => {
-                match self.identity.renewed(self.connection, self.target).await {
-                    Some(connector) => handshake(&connector, dial().await?).await,
-                    None => Err(Failure::Untrusted(error)),
-                }
-            }
+            Err(Failure::Untrusted(error)) => match self.identity.renewed(self.connection, self.target).await {
+                Some(connector) => handshake(&connector, dial().await?).await,
+                None => Err(Failure::Untrusted(error)),
+            },
             outcome => outcome,
         }
     }
@@ -103,9 +101,9 @@ fn handshake_failure(error: io::Error) -> Failure {
     if is_tls {
         return Failure::Untrusted(error.into());
     }
-    // The kubelet's words on the error channel.
+    // The kubelet's words on the error channel: long, and only the end of them says something.
     if error.to_string().contains("connection refused") {
-        return Failure::Refused(error.into());
+        return Failure::Refused(format!("nothing listens on port {TLS_PORT} in the pod: connection refused").into());
     }
     Failure::Other(error.into())
 }
