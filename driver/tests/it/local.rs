@@ -64,7 +64,7 @@ impl Place {
             panic!("no options are fine");
         };
         let term = Duration::from_millis(500);
-        LocalBackend::start_on(machine, term, node, options, self.path("state"), self.path("run"))
+        LocalBackend::start_on(machine, term, node, options, self.path("state/lap"), self.path("run/lap"))
     }
 
     /// The process id that the pod's `buildkitd` wrote into its root.
@@ -124,12 +124,12 @@ async fn as_many_processes_run_as_are_wanted() {
     assert_eq!(names(&pods), ["lap-0", "lap-1"]);
     let (first, second) = (place.pid(0).await, place.pid(1).await);
     let line = eventually(|| std::fs::read_to_string(place.path("state/lap/1/buildkitd.log")).ok()).await;
-    let socket = place.path("run/pods/lap-1.sock");
+    let socket = place.path("run/lap/1.sock");
     assert!(
         line.contains(&format!("--addr unix://{}", socket.display())) && line.trim().ends_with("--debug"),
         "{line}"
     );
-    let mode = place.path("run/pods").metadata().unwrap().permissions().mode();
+    let mode = place.path("run/lap").metadata().unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o700);
 
     backend.apply(2).await.unwrap();
@@ -257,7 +257,7 @@ async fn delete_leaves_nothing_and_may_be_asked_for_twice() {
     backend.delete().await.unwrap();
     assert!(is_gone(pid) && !place.path("state/lap").exists());
     assert!(place.path("state/other").exists(), "another node's state is not ours");
-    assert_eq!(std::fs::read_dir(place.path("run/pods")).unwrap().count(), 0);
+    assert!(!place.path("run/lap").exists());
     let pods = backend.pods().borrow().clone();
     assert!(pods.pods.is_empty() && !pods.applied);
     backend.delete().await.unwrap();
@@ -275,7 +275,7 @@ async fn a_running_pod_is_dialled_at_its_socket() {
     let error = backend.dial(&pod("lap-0")).await.unwrap_err();
     assert_eq!(error.to_string(), "failed to reach pod lap-0 by unix");
 
-    let listener = UnixListener::bind(place.path("run/pods/lap-0.sock")).unwrap();
+    let listener = UnixListener::bind(place.path("run/lap/0.sock")).unwrap();
     let mut dialed = backend.dial(&pod("lap-0")).await.unwrap();
     assert_eq!(dialed.transport, Transport::Unix);
     let (mut peer, _) = listener.accept().await.unwrap();
@@ -290,7 +290,7 @@ async fn a_running_pod_is_dialled_at_its_socket() {
 
 #[tokio::test]
 async fn output_is_read_from_its_end_and_followed_to_the_end_of_the_pod() {
-    let talkative = r#"trap 'echo terminated; exit 1' TERM
+    let talkative = r#"exec 2>/dev/null; trap 'echo terminated; exit 1' TERM
 for i in 1 2 3; do echo "line $i"; done; echo $$ >"$root/pid"
 while :; do sleep 0.05; done"#;
     let place = Place::new(talkative);
