@@ -22,7 +22,9 @@ pub(super) struct Places {
     pub(super) socket: PathBuf,
     /// `buildkitd`'s collector of traces, which has one fixed path for all processes unless it is told.
     pub(super) trace_socket: PathBuf,
-    /// rootlesskit's own state.
+    /// What has to be gone before the next process starts: its `XDG_RUNTIME_DIR`.
+    pub(super) scratch: PathBuf,
+    /// rootlesskit's own state, in there.
     pub(super) kit: PathBuf,
 }
 
@@ -59,7 +61,8 @@ impl Places {
             state,
             socket: beside("sock"),
             trace_socket: beside("otel"),
-            kit: beside("kit"),
+            kit: beside("run").join("kit"),
+            scratch: beside("run"),
             sockets: run.to_owned(),
             pod,
         }
@@ -94,7 +97,8 @@ mod tests {
         assert_eq!(places.log, Path::new("/state/lap/1/buildkitd.log"));
         assert_eq!(places.socket, Path::new("/run/buildfleet/lap/1.sock"));
         assert_eq!(places.trace_socket, Path::new("/run/buildfleet/lap/1.otel"));
-        assert_eq!(places.kit, Path::new("/run/buildfleet/lap/1.kit"));
+        assert_eq!(places.kit, Path::new("/run/buildfleet/lap/1.run/kit"));
+        assert!(places.kit.starts_with(&places.scratch));
     }
 
     #[test]
@@ -118,12 +122,12 @@ mod tests {
 
     #[test]
     fn a_socket_path_that_the_kernel_would_refuse_is_refused_before() {
-        // "/1.sock" has 7 bytes, "/1.kit/api.sock" has 15.
+        // "/1.sock" has 7 bytes, "/1.run/kit/api.sock" has 19.
         let fits = |length: usize, rootless| places(&format!("/{}", "r".repeat(length - 1))).check_lengths(rootless);
         assert_eq!(fits(96, false), Ok(()));
         assert!(fits(97, false).is_err());
-        assert_eq!(fits(88, true), Ok(()));
-        let error = fits(89, true).unwrap_err().to_string();
-        assert!(error.contains("/1.kit/api.sock has 104 bytes") && error.contains("at most 103"), "{error}");
+        assert_eq!(fits(84, true), Ok(()));
+        let error = fits(85, true).unwrap_err().to_string();
+        assert!(error.contains("/1.run/kit/api.sock has 104 bytes") && error.contains("at most 103"), "{error}");
     }
 }

@@ -43,7 +43,7 @@ fn root_runs_buildkitd_in_namespaces_of_its_own() {
 #[test]
 fn others_run_it_by_rootlesskit() {
     let wanted = format!(
-        "/self child --parent 7 -- /b/rootlesskit --net=host --copy-up=/etc --pidns --state-dir=/r/lap/0.kit {OURS}"
+        "/self child --parent 7 -- /b/rootlesskit --net=host --copy-up=/etc --pidns --state-dir=/r/lap/0.run/kit {OURS}"
     );
     assert_eq!(line(&rootless(), &[]), wanted);
     let no_sandbox = line(&rootless(), &["--oci-worker-no-process-sandbox"]);
