@@ -5,6 +5,8 @@ mod cli_buildx;
 mod cli_daemon;
 mod kubernetes;
 mod kubernetes_dial;
+mod local;
 mod proxy;
+mod remote;
 mod support;
 mod tidy;
