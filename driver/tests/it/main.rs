@@ -3,6 +3,7 @@
 mod cli;
 mod cli_buildx;
 mod cli_daemon;
+mod daemon;
 mod proxy;
 mod support;
 mod tidy;
