@@ -6,6 +6,7 @@ mod cli_daemon;
 mod kubernetes;
 mod kubernetes_dial;
 mod local;
+mod daemon;
 mod proxy;
 mod remote;
 mod support;
