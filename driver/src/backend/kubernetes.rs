@@ -64,13 +64,25 @@ impl KubernetesBackend {
         let follow = AbortOnDropHandle::new(tokio::spawn(follow));
         Self { target, cluster, shared, dialer, _follow: follow }
     }
+
+    /// A connection with the credentials that the kubeconfig has now: those of the last one are refused.
+    async fn renewed(&self) -> Result<client::Connection, errors::ConnectError> {
+        self.cluster.forget();
+        self.cluster.connection().await
+    }
 }
 
 #[async_trait::async_trait]
 impl Backend for KubernetesBackend {
     async fn apply(&self, replicas: u32) -> Result<(), ApplyError> {
         let connection = self.cluster.connection().await?;
-        let applied = apply::apply(&connection, &self.target, replicas).await?;
+        let applied = match apply::apply(&connection, &self.target, replicas).await {
+            Err(ApplyError::Refused { source, .. }) if errors::is_unauthorized(&*source) => {
+                let connection = self.renewed().await?;
+                apply::apply(&connection, &self.target, replicas).await?
+            }
+            outcome => outcome?,
+        };
         if let Some(certificates) = &applied.certificates {
             self.dialer.remember(certificates);
         }
@@ -99,6 +111,12 @@ impl Backend for KubernetesBackend {
 
     async fn delete(&self) -> Result<(), DeleteError> {
         let connection = self.cluster.connection().await?;
-        remove::remove(&connection, &self.target).await
+        match remove::remove(&connection, &self.target).await {
+            Err(DeleteError::Refused { source, .. }) if errors::is_unauthorized(&*source) => {
+                let connection = self.renewed().await?;
+                remove::remove(&connection, &self.target).await
+            }
+            outcome => outcome,
+        }
     }
 }

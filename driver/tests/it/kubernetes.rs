@@ -256,6 +256,20 @@ async fn a_kubeconfig_that_is_gone_is_named() {
 }
 
 #[tokio::test]
+async fn a_new_token_in_the_kubeconfig_is_taken_when_the_old_one_is_refused() {
+    let server = ApiServer::start().await;
+    let backend = backend(server.context(), &[]);
+    backend.apply(1).await.unwrap();
+    server.state(|state| state.token = Some("second"));
+    assert_eq!(chain(&backend.apply(1).await.unwrap_err()), "failed to get secret kube0-tls: Unauthorized");
+    server.write_kubeconfig("second");
+    backend.apply(1).await.unwrap();
+    server.state(|state| state.token = Some("third"));
+    server.write_kubeconfig("third");
+    backend.delete().await.unwrap();
+}
+
+#[tokio::test]
 async fn everything_is_deleted_and_nothing_left_is_success() {
     let server = ApiServer::start().await;
     let backend = backend(server.context(), &[]);

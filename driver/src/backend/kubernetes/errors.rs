@@ -117,6 +117,11 @@ impl RequestError {
     }
 }
 
+/// Whether an error that was made here says that the credentials do not hold.
+pub(super) fn is_unauthorized(source: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
+    source.downcast_ref::<RequestError>().is_some_and(RequestError::is_unauthorized)
+}
+
 /// One request, bounded.
 pub(super) async fn ask<T>(request: impl Future<Output = Result<T, kube::Error>>) -> Result<T, RequestError> {
     ask_within(REQUEST_TIMEOUT, request).await

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 
 use super::Target;
 use super::client::Connection;
-use super::errors::{Asked, ask};
+use super::errors::{Asked, ask, is_unauthorized};
 use crate::backend::DeleteError;
 
 /// Tries every object, whatever happens to the others, and reports the first failure with the rest of them in it.
@@ -22,6 +22,14 @@ pub(super) async fn remove(connection: &Connection, target: &Target) -> Result<(
         remove_one::<Secret>(connection, "secrets", &secret).await,
     ];
     let mut failures: Vec<DeleteError> = outcomes.into_iter().filter_map(Result::err).collect();
+    let of_credentials = |error: &DeleteError| match error {
+        DeleteError::Refused { source, .. } => is_unauthorized(&**source),
+        DeleteError::Unreachable { .. } => false,
+    };
+    if let Some(at) = failures.iter().position(of_credentials) {
+        // The caller can do something about it.
+        return Err(failures.swap_remove(at));
+    }
     match failures.len() {
         0 => Ok(()),
         1 => Err(failures.remove(0)),

@@ -85,6 +85,8 @@ fn preparation(seen: Seen<'_>, lines: &mut Vec<StoryLine>) {
     for event in seen.events {
         let message = condense::runtime(event.message.as_deref().unwrap_or_default());
         match event.reason.as_deref() {
+            // A kubelet that sees the pod before the Secret says so and tries again a second later.
+            Some("FailedMount") if message.contains("failed to sync secret cache") => {}
             Some("FailedMount" | "FailedAttachVolume" | "FailedMapVolume") => {
                 push_new(lines, StoryLine::trouble(with("cannot mount a volume", &message)));
             }

@@ -35,6 +35,8 @@ pub(crate) struct State {
     pub(crate) exec: api_streams::Script,
     pub(crate) port: api_streams::Script,
     pub(crate) logs: VecDeque<String>,
+    /// Another token than this is refused, once it is set.
+    pub(crate) token: Option<&'static str>,
 }
 
 pub(crate) struct Shared {
@@ -55,16 +57,22 @@ impl ApiServer {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let kubeconfig = tempfile::NamedTempFile::new().unwrap();
-        let config = json!({
-            "apiVersion": "v1", "kind": "Config", "current-context": "rig",
-            "clusters": [{"name": "c", "cluster": {"server": url}}],
-            "contexts": [{"name": "rig", "context": {"cluster": "c", "user": "u", "namespace": NAMESPACE}}],
-            "users": [{"name": "u", "user": {"token": "t"}}],
-        });
-        std::fs::write(kubeconfig.path(), config.to_string()).unwrap();
         let shared = Arc::new(Shared { state: Mutex::default(), changes: broadcast::Sender::new(256) });
         let task = AbortOnDropHandle::new(tokio::spawn(accept(listener, Arc::clone(&shared))));
-        Self { shared, kubeconfig, url, task: Some(task) }
+        let server = Self { shared, kubeconfig, url, task: Some(task) };
+        server.write_kubeconfig("first");
+        server
+    }
+
+    /// A kubeconfig with this token.
+    pub(crate) fn write_kubeconfig(&self, token: &str) {
+        let config = json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "rig",
+            "clusters": [{"name": "c", "cluster": {"server": self.url}}],
+            "contexts": [{"name": "rig", "context": {"cluster": "c", "user": "u", "namespace": NAMESPACE}}],
+            "users": [{"name": "u", "user": {"token": token}}],
+        });
+        std::fs::write(self.kubeconfig.path(), config.to_string()).unwrap();
     }
 
     /// Nothing listens any more and every connection is cut.
@@ -195,7 +203,11 @@ async fn serve(stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
     let refusal = {
         let mut state = shared.state.lock().unwrap();
         state.requests.push(asked.clone());
-        state.refusals.get(&asked).cloned()
+        let given = request.headers.get("authorization").and_then(|value| value.strip_prefix("Bearer "));
+        match state.token {
+            Some(token) if given != Some(token) => Some((401, "Unauthorized".to_owned())),
+            _ => state.refusals.get(&asked).cloned(),
+        }
     };
     if let Some((code, message)) = refusal {
         return answer(&mut stream, code, &status(code, &message)).await;

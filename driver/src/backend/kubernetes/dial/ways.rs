@@ -16,7 +16,7 @@ use super::identity::Identity;
 use super::{Failure, Stream};
 use crate::backend::kubernetes::channel::{ChannelStream, Wire};
 use crate::backend::kubernetes::client::{Cluster, Connection};
-use crate::backend::kubernetes::errors::{RequestError, ask};
+use crate::backend::kubernetes::errors::{RequestError, ask, is_unauthorized};
 use crate::backend::kubernetes::{BUILDKITD, Target};
 use crate::backend::{BoxError, Transport};
 use crate::builder::PodName;
@@ -53,7 +53,7 @@ pub(super) async fn open(
         Transport::Unix | Transport::Tcp => Err(Failure::Other("no way into a pod".into())),
     };
     if let Err(Failure::Other(source)) = &opened
-        && source.downcast_ref::<RequestError>().is_some_and(RequestError::is_unauthorized)
+        && is_unauthorized(&**source)
     {
         cluster.forget();
     }

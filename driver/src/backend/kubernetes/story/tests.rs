@@ -119,6 +119,14 @@ fn the_way_to_a_running_pod_is_told() {
             ],
         ),
         (
+            pod(Some("n1"), creating.clone()),
+            vec![event(
+                "FailedMount",
+                "MountVolume.SetUp failed for volume \"certs\" : failed to sync secret cache: timed out",
+            )],
+            vec!["scheduled on n1"],
+        ),
+        (
             pod(Some("n1"), creating),
             vec![event("FailedCreatePodSandBox", "Failed: rpc error: code = Unknown desc = no IP addresses available")],
             vec!["scheduled on n1", "! cannot prepare the pod: no IP addresses available"],
