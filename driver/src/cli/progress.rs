@@ -7,6 +7,7 @@ use std::time::Duration;
 use buildfleet_proto::fleet::Progress;
 use buildfleet_proto::fleet::progress::Level;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use tokio::signal::unix::{SignalKind, signal};
 use tonic::Streaming;
 
 use super::failure::Failure;
@@ -58,12 +59,12 @@ pub(super) async fn follow(mut stream: Streaming<Progress>, style: Style) -> Res
 
 /// As [`follow`], ended at once by Ctrl-C.
 pub(super) async fn follow_or_interrupt(stream: Streaming<Progress>, style: Style) -> Result<(), Failure> {
+    // Before the first line is shown: who sees it may press the keys.
+    let mut interrupts = signal(SignalKind::interrupt())
+        .map_err(|error| Failure::other(format!("failed to wait for signals: {error}")))?;
     tokio::select! {
         result = follow(stream, style) => result,
-        signal = tokio::signal::ctrl_c() => Err(match signal {
-            Ok(()) => Failure::interrupted(),
-            Err(error) => Failure::other(format!("failed to wait for signals: {error}")),
-        }),
+        _ = interrupts.recv() => Err(Failure::interrupted()),
     }
 }
 

@@ -102,7 +102,8 @@ impl Fleet for Api {
 
     async fn create(&self, request: Request<CreateRequest>) -> Result<Response<CreateResponse>, Status> {
         let registry = Arc::clone(&self.registry);
-        let command = async move { registry.create(request.into_inner()).await.map_err(|error| status::create(&error)) };
+        let command =
+            async move { registry.create(request.into_inner()).await.map_err(|error| status::create(&error)) };
         let created = self.complete(command).await?;
         let (_, current) = self.registry.all();
         let is_current = current.as_ref() == Some(&created.builder.name);

@@ -5,8 +5,8 @@ use std::hash::{BuildHasher, RandomState};
 use crate::builder::BuilderName;
 
 const FIRST: [&str; 16] = [
-    "amber", "brisk", "calm", "dusty", "eager", "fresh", "gentle", "hardy", "keen", "lively", "merry", "nimble", "quiet",
-    "sturdy", "swift", "warm",
+    "amber", "brisk", "calm", "dusty", "eager", "fresh", "gentle", "hardy", "keen", "lively", "merry", "nimble",
+    "quiet", "sturdy", "swift", "warm",
 ];
 
 const SECOND: [&str; 16] = [
@@ -21,7 +21,8 @@ pub(super) fn builder_name(taken: impl Fn(&BuilderName) -> bool) -> BuilderName 
     (0_u64..)
         .map(|n| {
             let [first, second, ..] = random.hash_one(n).to_le_bytes();
-            let pair = format!("{}-{}", FIRST[usize::from(first) % FIRST.len()], SECOND[usize::from(second) % SECOND.len()]);
+            let pair =
+                format!("{}-{}", FIRST[usize::from(first) % FIRST.len()], SECOND[usize::from(second) % SECOND.len()]);
             let name = if n < 100 { pair } else { format!("{pair}{n}") };
             name.parse::<BuilderName>().expect("two words and a number are a name")
         })

@@ -242,7 +242,10 @@ impl Asked {
                 })
             }
         };
-        let others = existing.iter().flat_map(|builder| &builder.nodes).filter(|node| Some(&node.name) != old.map(|old| &old.name));
+        let others = existing
+            .iter()
+            .flat_map(|builder| &builder.nodes)
+            .filter(|node| Some(&node.name) != old.map(|old| &old.name));
         match found {
             Ok(endpoint @ Endpoint::Remote(_)) if others.clone().any(|node| node.endpoint == endpoint) => {
                 self.problems.push("another node of the builder has this endpoint already".to_owned());

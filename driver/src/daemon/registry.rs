@@ -276,7 +276,11 @@ fn options(stored: &StoredBuilder, named: &mut BTreeSet<NodeName>) -> Result<Vec
 }
 
 /// Binds the sockets of a stored builder: its own, and those of its nodes in order.
-async fn fronts(settings: &Settings, shutdown: &Shutdown, stored: &StoredBuilder) -> Result<(Front, Vec<Front>), String> {
+async fn fronts(
+    settings: &Settings,
+    shutdown: &Shutdown,
+    stored: &StoredBuilder,
+) -> Result<(Front, Vec<Front>), String> {
     let open = async |path: Result<_, _>| {
         let path: std::path::PathBuf = path.map_err(|error: crate::settings::SocketPathError| error.to_string())?;
         Front::open(&path, shutdown).await.map_err(|error| report::chain(&error))

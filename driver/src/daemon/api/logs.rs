@@ -30,7 +30,9 @@ pub(super) async fn logs(
     let mut pods = backend.pods();
     let known = timeout(FIRST_LOOK, pods.wait_for(|pods| pods.known)).await.is_ok_and(|known| known.is_ok());
     if !known {
-        return Err(Status::unavailable(format!("the pods of node {node} are not known: its backend cannot be reached")));
+        return Err(Status::unavailable(format!(
+            "the pods of node {node} are not known: its backend cannot be reached"
+        )));
     }
     if !wanted.follow && pods.borrow().pods.is_empty() {
         return Err(Status::failed_precondition(format!("node {node} has no pods")));

@@ -72,7 +72,12 @@ impl Registry {
 
     /// Removes a builder with all that its nodes have in their backend. With `force` it is forgotten although something
     /// may be left behind.
-    pub(in crate::daemon) async fn remove(&self, builder: &str, force: bool, teller: &Teller) -> Result<(), RemoveError> {
+    pub(in crate::daemon) async fn remove(
+        &self,
+        builder: &str,
+        force: bool,
+        teller: &Teller,
+    ) -> Result<(), RemoveError> {
         let (_claim, entry) = self.claim_existing(builder).await?;
         entry.front.aim(None);
         let deleting = entry.nodes.iter().map(|node| async move { (node, delete(node, teller).await) });
