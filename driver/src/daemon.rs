@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use buildfleet_proto::fleet::fleet_server::FleetServer;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -35,7 +35,7 @@ mod registry;
 mod signals;
 mod words;
 
-pub use backends::{AllBackends, Backends};
+pub use backends::{AllBackends, Backends, Located};
 
 /// How long what runs may take to end, unless the user says otherwise.
 pub const DRAIN: Duration = Duration::from_secs(30);
@@ -157,13 +157,14 @@ impl Daemon {
     /// When the API cannot be served, or when something had to be aborted.
     pub async fn serve(self, drain: Duration) -> Result<(), DaemonError> {
         let Self { registry, control, shutdown, _lock } = self;
-        let served = serve_api(Api::new(Arc::clone(&registry)), control, &shutdown);
-        let served = async {
-            let served = served.await;
-            // Without its API nobody can ask the daemon to end.
-            shutdown.drain();
-            served
-        };
+        let (ended, served) = oneshot::channel();
+        let (api, serving) = (Api::new(Arc::clone(&registry)), shutdown.clone());
+        shutdown.spawn(async move {
+            // Who waits for it below is still there.
+            let _ = ended.send(serve_api(api, control, &serving).await);
+            // Without its API nobody could ask the daemon to end.
+            serving.drain();
+        });
         let drained = async {
             shutdown.draining().await;
             shutdown.finished(drain).await
@@ -173,7 +174,8 @@ impl Daemon {
             tracing::warn!("builders did not close in time");
         }
         tracing::info!(clean, "ended");
-        served.map_err(DaemonError::Serve)?;
+        // One that was aborted says so by `clean`.
+        served.unwrap_or(Ok(())).map_err(DaemonError::Serve)?;
         if clean { Ok(()) } else { Err(DaemonError::Aborted(drain)) }
     }
 }
@@ -193,13 +195,7 @@ async fn serve_api(api: Api, control: PrivateSocket, shutdown: &Shutdown) -> Res
     let server = tonic::transport::Server::builder()
         .add_service(FleetServer::new(api))
         .serve_with_incoming_shutdown(incoming, shutdown.draining());
-    let serving = async {
-        tokio::select! {
-            served = server => served,
-            () = shutdown.aborted() => Ok(()),
-        }
-    };
-    let ((), served) = tokio::join!(accepting, serving);
+    let ((), served) = tokio::join!(accepting, server);
     served
 }
 

@@ -27,6 +27,7 @@ pub use table::{OptionKey, keys};
 pub use toleration::{Toleration, TolerationError};
 
 /// The options of a node, by driver.
+#[expect(clippy::large_enum_variant, reason = "there is one per node, and it is hardly ever moved")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DriverOptions {
     Kubernetes(KubernetesOptions),
@@ -123,18 +124,15 @@ fn split(given: &[String]) -> (DriverOpts, Vec<OptionError>) {
             }),
             Ok(fields) => {
                 for field in fields {
-                    match field.split_once('=') {
-                        Some(("", _)) => {
-                            errors
-                                .push(OptionError { key: field, problem: "the key before `=` is missing".to_owned() });
-                        }
-                        Some((key, value)) => {
+                    let problem = match field.split_once('=') {
+                        Some((key, value)) if !key.is_empty() => {
                             opts.insert(key.to_owned(), value.to_owned());
+                            continue;
                         }
-                        None => {
-                            errors.push(OptionError { key: field, problem: "not of the form key=value".to_owned() })
-                        }
-                    }
+                        Some(_) => "the key before `=` is missing",
+                        None => "not of the form key=value",
+                    };
+                    errors.push(OptionError { key: field, problem: problem.to_owned() });
                 }
             }
         }

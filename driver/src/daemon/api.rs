@@ -12,14 +12,16 @@ use buildfleet_proto::fleet::{
     UseResponse, VersionRequest, VersionResponse,
 };
 use tokio::sync::oneshot;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::timeout_at;
+use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
-use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status};
 
 use super::entry::BuilderEntry;
 use super::progress::Teller;
 use super::registry::Registry;
+use crate::backend::LogsWanted;
+use crate::fleet::NodeStatus;
 
 mod bootstrap;
 mod logs;
@@ -73,8 +75,8 @@ impl Api {
     /// The builder as messages have it, once its nodes had their first look.
     async fn view(&self, entry: &BuilderEntry, current: bool) -> Builder {
         for node in &entry.nodes {
-            let mut pods = node.fleet.backend().pods();
-            let first_look = pods.wait_for(|pods| pods.known);
+            let mut snapshots = node.fleet.watch();
+            let first_look = snapshots.wait_for(|snapshot| snapshot.status != NodeStatus::Inactive);
             // A backend that is not reached by then is shown as such.
             let _ = timeout_at(node.since + FIRST_LOOK, first_look).await;
         }
@@ -166,10 +168,10 @@ impl Fleet for Api {
     async fn logs(&self, request: Request<LogsRequest>) -> Result<Response<Self::LogsStream>, Status> {
         let LogsRequest { builder, node, follow, tail } = request.into_inner();
         let node = self.registry.node(&builder, &node).map_err(|error| status::lookup(&error))?;
-        let wanted = crate::backend::LogsWanted { follow, tail: (tail > 0).then_some(tail) };
+        let wanted = LogsWanted { follow, tail: (tail > 0).then_some(tail) };
         let backend = Arc::clone(node.fleet.backend());
         let chunks = logs::logs(node.name.clone(), backend, wanted, self.registry.shutdown()).await?;
-        Ok(Response::new(Box::pin(ReceiverStream::new(chunks).map(|chunk| chunk))))
+        Ok(Response::new(Box::pin(ReceiverStream::new(chunks))))
     }
 
     async fn shutdown(&self, _request: Request<ShutdownRequest>) -> Result<Response<ShutdownResponse>, Status> {

@@ -13,16 +13,16 @@ use crate::options::DriverOptions;
 use crate::report;
 use crate::settings::Settings;
 
+/// A context and the namespace that it names, or what is wrong with the files, for the user.
+pub type Located = Result<(KubeContext, Option<String>), String>;
+
 /// Makes backends.
 pub trait Backends: fmt::Debug + Send + Sync + 'static {
     /// The backend of a node whose options were typed for its endpoint's driver. Starts no pod.
     fn start(&self, node: &Node, options: &DriverOptions) -> SharedBackend;
 
-    /// Which context these kubeconfig files lead to now, and the namespace that it names.
-    ///
-    /// # Errors
-    /// What is wrong with the files, for the user.
-    fn locate(&self, paths: Vec<PathBuf>, context: Option<String>) -> Result<(KubeContext, Option<String>), String>;
+    /// Which context these kubeconfig files lead to now.
+    fn locate(&self, paths: Vec<PathBuf>, context: Option<String>) -> Located;
 }
 
 /// The backends that there are.
@@ -54,7 +54,7 @@ impl Backends for AllBackends {
         }
     }
 
-    fn locate(&self, paths: Vec<PathBuf>, context: Option<String>) -> Result<(KubeContext, Option<String>), String> {
+    fn locate(&self, paths: Vec<PathBuf>, context: Option<String>) -> Located {
         resolve_context(paths, context).map_err(|error| report::chain(&error))
     }
 }

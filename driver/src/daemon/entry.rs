@@ -112,7 +112,10 @@ impl NodeEntry {
 
     /// What would be known after a restart of the daemon.
     pub(super) fn known(&self) -> StoredNode {
-        StoredNode { remembered: self.fleet.watch().borrow().remembered.clone(), last_activity: *self.activity.borrow() }
+        StoredNode {
+            remembered: self.fleet.watch().borrow().remembered.clone(),
+            last_activity: *self.activity.borrow(),
+        }
     }
 
     /// Writes nothing down any more.
@@ -130,7 +133,7 @@ impl NodeEntry {
 
 /// What is known of a node whose pods were never started.
 pub(super) fn never_started() -> StoredNode {
-    StoredNode { remembered: Remembered { workers: None, stopped: true }, last_activity: None }
+    StoredNode { remembered: Remembered { stopped: true, ..Remembered::default() }, last_activity: None }
 }
 
 /// Writes down what is worth to outlive the daemon, when it changes.
@@ -148,7 +151,8 @@ impl Keeping {
         loop {
             let wanted = self.wanted();
             let remembered = wanted.remembered != self.written.remembered;
-            let since = |last: Option<SystemTime>| Some(wanted.last_activity?.duration_since(last?).unwrap_or_default());
+            let since =
+                |last: Option<SystemTime>| Some(wanted.last_activity?.duration_since(last?).unwrap_or_default());
             let active = wanted.last_activity.is_some()
                 && since(self.written.last_activity).is_none_or(|elapsed| elapsed >= ACTIVITY);
             if remembered || active {
@@ -179,7 +183,9 @@ impl Keeping {
         match saved {
             Ok(Ok(())) => {}
             // The next change is the next try; nothing that a user gave is lost.
-            Ok(Err(error)) => tracing::warn!(node = %self.node, error = report::chain(&error), "failed to remember a node"),
+            Ok(Err(error)) => {
+                tracing::warn!(node = %self.node, error = report::chain(&error), "failed to remember a node");
+            }
             Err(error) => tracing::error!(node = %self.node, %error, "the writing of a node was interrupted"),
         }
     }

@@ -4,11 +4,13 @@ use std::path::PathBuf;
 
 use buildfleet_proto::fleet::CreateRequest;
 
+use super::backends::Located;
 use super::words;
-use crate::builder::{
-    Builder, BuilderName, Driver, DriverOpts, Endpoint, EndpointError, KubeContext, Node, NodeName, Platform,
-};
+use crate::builder::{Builder, BuilderName, Driver, DriverOpts, Endpoint, EndpointError, Node, NodeName, Platform};
 use crate::options::{DriverOptions, split_driver_opts};
+
+/// Finds the cluster of kubeconfig files and a context's name.
+pub(super) type Locate<'a> = &'a dyn Fn(Vec<PathBuf>, Option<String>) -> Located;
 
 /// Why nothing was created.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -129,7 +131,7 @@ impl Asked {
         name: BuilderName,
         existing: Option<&Builder>,
         taken: &dyn Fn(&NodeName) -> bool,
-        locate: &dyn Fn(Vec<PathBuf>, Option<String>) -> Result<(KubeContext, Option<String>), String>,
+        locate: Locate<'_>,
     ) -> Result<Plan, PlanError> {
         let old = existing.and_then(|builder| builder.node(self.node.as_ref()?));
         match (existing, self.append) {
@@ -217,7 +219,7 @@ impl Asked {
         driver: Driver,
         old: Option<&Node>,
         existing: Option<&Builder>,
-        locate: &dyn Fn(Vec<PathBuf>, Option<String>) -> Result<(KubeContext, Option<String>), String>,
+        locate: Locate<'_>,
     ) -> Option<Endpoint> {
         let given = self.endpoint.take();
         let found = match (driver, given, old) {

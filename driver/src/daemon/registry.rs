@@ -18,7 +18,7 @@ use crate::store::{Loaded, OpenError, SaveError, Store, StoredBuilder, StoredNod
 mod create;
 mod remove;
 
-pub(super) use create::{CreateError, Created};
+pub(super) use create::CreateError;
 pub(super) use remove::RemoveError;
 
 /// Why a builder or a node was not found.
@@ -199,8 +199,13 @@ impl Registry {
     /// Ends what runs in this process for every builder, and forgets them; the store keeps them.
     pub(super) async fn close(&self) {
         let builders = std::mem::take(&mut self.state().builders);
-        let nodes = builders.values().flat_map(|entry| entry.nodes.iter().cloned());
-        let closing = nodes.map(|node| async move { node.close().await });
+        let closing = builders.values().map(|entry| async move {
+            entry.front.close().await;
+            for node in &entry.nodes {
+                node.front.close().await;
+            }
+            futures::future::join_all(entry.nodes.iter().map(|node| node.close())).await;
+        });
         futures::future::join_all(closing).await;
     }
 

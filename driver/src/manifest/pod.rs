@@ -212,7 +212,7 @@ fn volumes(node: &Node, options: &KubernetesOptions) -> Vec<Volume> {
 
 fn resources(options: &KubernetesOptions) -> Option<ResourceRequirements> {
     let (requests, limits) = (amounts(&options.requests), amounts(&options.limits));
-    (requests.is_some() || limits.is_some()).then(|| ResourceRequirements { requests, limits, claims: None })
+    (requests.is_some() || limits.is_some()).then_some(ResourceRequirements { requests, limits, claims: None })
 }
 
 fn amounts(resources: &Resources) -> Option<BTreeMap<String, Quantity>> {

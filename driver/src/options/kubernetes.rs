@@ -63,7 +63,7 @@ pub(super) static KEYS: [Entry<KubernetesOptions>; 15] = [
             default: "the namespace of the kubeconfig's context",
             doc: "Where the pods and everything else that belongs to the node is made.",
         },
-        read: |options, text| Ok(options.namespace = value::namespace(text)?),
+        read: |options, text| value::namespace(text).map(|value| options.namespace = value),
     },
     Entry {
         key: OptionKey {
@@ -72,7 +72,7 @@ pub(super) static KEYS: [Entry<KubernetesOptions>; 15] = [
             default: "`moby/buildkit:buildx-stable-1`, with `rootless=true` `moby/buildkit:buildx-stable-1-rootless`",
             doc: "The image that `buildkitd` and `buildctl` come from. With `rootless=true` it has to be a rootless one.",
         },
-        read: |options, text| Ok(options.image = value::image(text)?),
+        read: |options, text| value::image(text).map(|value| options.image = value),
     },
     Entry {
         key: OptionKey {
@@ -81,7 +81,7 @@ pub(super) static KEYS: [Entry<KubernetesOptions>; 15] = [
             default: "1",
             doc: "How many equal pods the node has. A build waits for one of them, not for all.",
         },
-        read: |options, text| Ok(options.replicas = value::replicas(text)?),
+        read: |options, text| value::replicas(text).map(|value| options.replicas = value),
     },
     Entry {
         key: OptionKey {
@@ -90,7 +90,7 @@ pub(super) static KEYS: [Entry<KubernetesOptions>; 15] = [
             default: "none",
             doc: "CPU that the machine has to have free for a pod. At most `limits.cpu`.",
         },
-        read: |options, text| Ok(options.requests.cpu = value::cpu(text)?),
+        read: |options, text| value::cpu(text).map(|value| options.requests.cpu = value),
     },
     Entry {
         key: OptionKey {
@@ -99,7 +99,7 @@ pub(super) static KEYS: [Entry<KubernetesOptions>; 15] = [
             default: "none",
             doc: "Memory that the machine has to have free for a pod. At most `limits.memory`.",
         },
-        read: |options, text| Ok(options.requests.memory = value::bytes(text)?),
+        read: |options, text| value::bytes(text).map(|value| options.requests.memory = value),
     },
     Entry {
         key: OptionKey {
@@ -108,7 +108,7 @@ pub(super) static KEYS: [Entry<KubernetesOptions>; 15] = [
             default: "none",
             doc: "CPU that a pod, with all the builds in it, may use at most.",
         },
-        read: |options, text| Ok(options.limits.cpu = value::cpu(text)?),
+        read: |options, text| value::cpu(text).map(|value| options.limits.cpu = value),
     },
     Entry {
         key: OptionKey {
@@ -117,7 +117,7 @@ pub(super) static KEYS: [Entry<KubernetesOptions>; 15] = [
             default: "none",
             doc: "Memory that a pod, with all the builds in it, may use at most; beyond it the pod is killed (OOMKilled).",
         },
-        read: |options, text| Ok(options.limits.memory = value::bytes(text)?),
+        read: |options, text| value::bytes(text).map(|value| options.limits.memory = value),
     },
     Entry {
         key: OptionKey {
@@ -126,7 +126,7 @@ pub(super) static KEYS: [Entry<KubernetesOptions>; 15] = [
             default: "none",
             doc: "Labels that a machine has to have. If `kubernetes.io/arch` is among them, `--platform` no longer chooses machines.",
         },
-        read: |options, text| Ok(options.nodeselector = value::labels(text)?),
+        read: |options, text| value::labels(text).map(|value| options.nodeselector = value),
     },
     Entry {
         key: OptionKey {
@@ -136,7 +136,9 @@ pub(super) static KEYS: [Entry<KubernetesOptions>; 15] = [
             default: "none",
             doc: "Taints of machines that pods put up with.",
         },
-        read: |options, text| Ok(options.tolerations = Toleration::parse_list(text).map_err(ValueError::inner)?),
+        read: |options, text| {
+            Toleration::parse_list(text).map_err(ValueError::inner).map(|value| options.tolerations = value)
+        },
     },
     Entry {
         key: OptionKey {
@@ -145,7 +147,7 @@ pub(super) static KEYS: [Entry<KubernetesOptions>; 15] = [
             default: "false",
             doc: "Run `buildkitd` as user 1000 by rootlesskit instead of in a privileged container.",
         },
-        read: |options, text| Ok(options.rootless = value::boolean(text)?),
+        read: |options, text| value::boolean(text).map(|value| options.rootless = value),
     },
     Entry {
         key: OptionKey {
@@ -155,7 +157,7 @@ pub(super) static KEYS: [Entry<KubernetesOptions>; 15] = [
             doc: "Register QEMU on the pod's machine before `buildkitd` starts, by a privileged init container, so that \
                   one node builds for other architectures by emulation.",
         },
-        read: |options, text| Ok(options.qemu_install = value::boolean(text)?),
+        read: |options, text| value::boolean(text).map(|value| options.qemu_install = value),
     },
     Entry {
         key: OptionKey {
@@ -164,7 +166,7 @@ pub(super) static KEYS: [Entry<KubernetesOptions>; 15] = [
             default: "`tonistiigi/binfmt:latest`",
             doc: "The image of that init container.",
         },
-        read: |options, text| Ok(options.qemu_image = value::image(text)?),
+        read: |options, text| value::image(text).map(|value| options.qemu_image = value),
     },
     Entry {
         key: OptionKey {
@@ -173,7 +175,7 @@ pub(super) static KEYS: [Entry<KubernetesOptions>; 15] = [
             default: "sticky",
             doc: "How a build's pod is chosen: sticky sends the same project to the same ready pod, so that its cache is warm.",
         },
-        read: |options, text| Ok(options.loadbalance = value::loadbalance(text)?),
+        read: |options, text| value::loadbalance(text).map(|value| options.loadbalance = value),
     },
     Entry {
         key: OptionKey {
@@ -182,7 +184,7 @@ pub(super) static KEYS: [Entry<KubernetesOptions>; 15] = [
             default: "120s",
             doc: "How long the start of a pod may take.",
         },
-        read: |options, text| Ok(options.timeout = value::timeout(text)?),
+        read: |options, text| value::timeout(text).map(|value| options.timeout = value),
     },
     Entry {
         key: OptionKey {
@@ -191,7 +193,7 @@ pub(super) static KEYS: [Entry<KubernetesOptions>; 15] = [
             default: "auto",
             doc: "How pods are reached. auto takes the fastest that answers; with exec, `buildkitd` does not listen on TCP at all.",
         },
-        read: |options, text| Ok(options.transport = value::transport(text)?),
+        read: |options, text| value::transport(text).map(|value| options.transport = value),
     },
 ];
 

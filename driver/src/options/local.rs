@@ -39,7 +39,7 @@ pub(super) static KEYS: [Entry<LocalOptions>; 5] = [
             default: "1",
             doc: "How many `buildkitd` processes the node has, each with a cache of its own.",
         },
-        read: |options, text| Ok(options.replicas = value::replicas(text)?),
+        read: |options, text| value::replicas(text).map(|value| options.replicas = value),
     },
     Entry {
         key: OptionKey {
@@ -48,7 +48,7 @@ pub(super) static KEYS: [Entry<LocalOptions>; 5] = [
             default: "sticky",
             doc: "How a build's process is chosen: sticky sends the same project to the same one, so that its cache is warm.",
         },
-        read: |options, text| Ok(options.loadbalance = value::loadbalance(text)?),
+        read: |options, text| value::loadbalance(text).map(|value| options.loadbalance = value),
     },
     Entry {
         key: OptionKey {
@@ -57,7 +57,7 @@ pub(super) static KEYS: [Entry<LocalOptions>; 5] = [
             default: "60s",
             doc: "How long the start of a process may take.",
         },
-        read: |options, text| Ok(options.timeout = value::timeout(text)?),
+        read: |options, text| value::timeout(text).map(|value| options.timeout = value),
     },
     Entry {
         key: OptionKey {
@@ -66,7 +66,7 @@ pub(super) static KEYS: [Entry<LocalOptions>; 5] = [
             default: "true, unless the daemon runs as root",
             doc: "Run `buildkitd` by rootlesskit.",
         },
-        read: |options, text| Ok(options.rootless = Some(value::boolean(text)?)),
+        read: |options, text| value::boolean(text).map(|value| options.rootless = Some(value)),
     },
     Entry {
         key: OptionKey {
@@ -75,6 +75,6 @@ pub(super) static KEYS: [Entry<LocalOptions>; 5] = [
             default: "the first `buildkitd` on PATH",
             doc: "The `buildkitd` to run.",
         },
-        read: |options, text| Ok(options.buildkitd = value::path(text)?),
+        read: |options, text| value::path(text).map(|value| options.buildkitd = value),
     },
 ];

@@ -44,7 +44,7 @@ pub(super) static KEYS: [Entry<Given>; 5] = [
             default: "20s",
             doc: "How long to wait for the `buildkitd` to answer.",
         },
-        read: |given, text| Ok(given.timeout = Some(value::timeout(text)?)),
+        read: |given, text| value::timeout(text).map(|value| given.timeout = Some(value)),
     },
     Entry {
         key: OptionKey {
@@ -53,7 +53,7 @@ pub(super) static KEYS: [Entry<Given>; 5] = [
             default: "no TLS",
             doc: "The certificate authority, in PEM, that the `buildkitd` at a `tcp://` endpoint is checked against.",
         },
-        read: |given, text| Ok(given.cacert = value::path(text)?),
+        read: |given, text| value::path(text).map(|value| given.cacert = value),
     },
     Entry {
         key: OptionKey {
@@ -62,7 +62,7 @@ pub(super) static KEYS: [Entry<Given>; 5] = [
             default: "no certificate",
             doc: "The certificate, in PEM, that is shown to the `buildkitd`. Needs `key` and `cacert`.",
         },
-        read: |given, text| Ok(given.cert = value::path(text)?),
+        read: |given, text| value::path(text).map(|value| given.cert = value),
     },
     Entry {
         key: OptionKey {
@@ -71,7 +71,7 @@ pub(super) static KEYS: [Entry<Given>; 5] = [
             default: "no certificate",
             doc: "The key, in PEM, of the certificate. Needs `cert` and `cacert`.",
         },
-        read: |given, text| Ok(given.key = value::path(text)?),
+        read: |given, text| value::path(text).map(|value| given.key = value),
     },
     Entry {
         key: OptionKey {
@@ -80,7 +80,7 @@ pub(super) static KEYS: [Entry<Given>; 5] = [
             default: "the endpoint's host",
             doc: "The name that the certificate of the `buildkitd` has to carry. Needs `cacert`.",
         },
-        read: |given, text| Ok(given.servername = value::host(text)?),
+        read: |given, text| value::host(text).map(|value| given.servername = value),
     },
 ];
 

@@ -21,7 +21,7 @@ struct Case {
     accepted: Option<Value>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     refused: Option<Vec<String>>,
-    /// The verdict of docker buildx v0.36 on the same values, for the kubernetes driver.
+    /// The verdict of docker buildx v0.36 on the same values, for the kubernetes driver (`testdata/options/record-buildx`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     buildx: Option<Verdict>,
     /// Why ours is another one.

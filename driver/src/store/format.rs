@@ -34,6 +34,9 @@ struct NodeFile {
     /// A ListWorkersResponse, in base64.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     workers: Option<String>,
+    /// An answer to Ping, in base64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ping: Option<String>,
     stopped: bool,
     /// Seconds since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -54,6 +57,7 @@ pub(super) fn node(stored: &StoredNode) -> String {
     text(&NodeFile {
         version: VERSION,
         workers: stored.remembered.workers.as_ref().map(|workers| STANDARD.encode(workers.encode_to_vec())),
+        ping: stored.remembered.ping.as_ref().map(|ping| STANDARD.encode(ping)),
         stopped: stored.remembered.stopped,
         last_activity: stored.last_activity.map(seconds),
     })
@@ -79,14 +83,16 @@ pub(super) fn parse_builder(text: &str, name: &str) -> Result<StoredBuilder, Str
 }
 
 pub(super) fn parse_node(text: &str) -> Result<StoredNode, String> {
-    let NodeFile { version: _, workers, stopped, last_activity } = parse(text)?;
+    let NodeFile { version: _, workers, ping, stopped, last_activity } = parse(text)?;
     let workers = workers
         .map(|encoded| {
             let bytes = STANDARD.decode(encoded).map_err(|error| format!("workers: {error}"))?;
             ListWorkersResponse::decode(bytes.as_slice()).map_err(|error| format!("workers: {error}"))
         })
         .transpose()?;
-    Ok(StoredNode { remembered: Remembered { workers, stopped }, last_activity: last_activity.map(time) })
+    let ping = ping.map(|encoded| STANDARD.decode(encoded).map_err(|error| format!("ping: {error}"))).transpose()?;
+    let remembered = Remembered { workers, ping: ping.map(Into::into), stopped };
+    Ok(StoredNode { remembered, last_activity: last_activity.map(time) })
 }
 
 pub(super) fn parse_current(text: &str) -> Result<Option<BuilderName>, String> {

@@ -5,3 +5,4 @@ mod cli_buildx;
 mod cli_daemon;
 mod proxy;
 mod support;
+mod tidy;

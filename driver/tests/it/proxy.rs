@@ -338,6 +338,23 @@ async fn a_drain_lets_a_call_end_and_takes_no_new_connection() {
 }
 
 #[tokio::test]
+async fn a_drain_lets_a_build_under_way_make_new_calls() {
+    let front = Front::new();
+    let buildkitd = front.pod("kube0-a");
+    let client = front.client().await;
+    let mut solver = client.clone();
+    let solving = tokio::spawn(async move { solver.solve(solve("slow")).await });
+    eventually("the build", || buildkitd.seen.solving.load(Ordering::SeqCst) == 1).await;
+    front.shutdown.drain();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let status = StatusRequest { r#ref: "r1".into() };
+    let event = client.clone().status(status).await.unwrap().into_inner().next().await.unwrap().unwrap();
+    assert_eq!(event.vertexes[0].digest, "r1");
+    solving.await.unwrap().unwrap();
+    assert!(front.shutdown.finished(Duration::from_secs(10)).await, "the drain had to be forced");
+}
+
+#[tokio::test]
 async fn many_connections_share_one_to_the_pod() {
     let front = Front::new();
     let buildkitd = front.pod("kube0-a");
