@@ -38,8 +38,10 @@ pub enum SaveError {
         #[source]
         source: io::Error,
     },
-    #[error("{} holds a builder that cannot be read and is not overwritten: move it away or repair it", .0.display())]
+    #[error("{} holds a builder that cannot be used and is not overwritten: repair it or move it away", .0.display())]
     Unreadable(PathBuf),
+    #[error("the writing was interrupted: {0}")]
+    Interrupted(String),
 }
 
 /// A builder as it is stored.
@@ -86,6 +88,11 @@ impl Store {
         let mut store = Self { dir: dir.to_owned(), unreadable: BTreeSet::new(), _lock: lock };
         let loaded = store.load()?;
         Ok((store, loaded))
+    }
+
+    /// Keeps a builder's file as it is from now on, because what it holds cannot be used.
+    pub fn protect(&mut self, name: &BuilderName) {
+        self.unreadable.insert(self.builder_file(name));
     }
 
     /// Writes a builder, new or changed.

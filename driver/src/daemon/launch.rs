@@ -141,16 +141,19 @@ pub async fn connect_or_start_program(settings: &Settings, program: &Path) -> Re
         if let Some(client) = connect(settings).await? {
             return Ok(client);
         }
-        match started.as_mut().map(Started::ended) {
-            None if Instant::now() >= next_start => started = Some(Started::spawn(settings, program)?),
-            // The daemon's lock is what makes this free of races: of many that start, one stays.
-            Some(Some(status)) if status.success() => {
-                started = None;
-                next_start = Instant::now() + AGAIN;
-            }
-            Some(Some(status)) => return Err(died(started, status)),
-            None | Some(None) => {}
-        }
+        started = match started {
+            None if Instant::now() >= next_start => Some(Started::spawn(settings, program)?),
+            None => None,
+            Some(mut daemon) => match daemon.ended() {
+                // The daemon's lock is what makes this free of races: of many that start, one stays.
+                Some(status) if status.success() => {
+                    next_start = Instant::now() + AGAIN;
+                    None
+                }
+                Some(status) => return Err(daemon.died(status)),
+                None => Some(daemon),
+            },
+        };
         sleep(PAUSE).await;
     }
     Err(LaunchError::Silent { path: settings.control_socket() })
@@ -183,17 +186,10 @@ impl Started {
     fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().ok().flatten()
     }
-}
 
-fn died(started: Option<Started>, status: ExitStatus) -> LaunchError {
-    let (log, said) = match started {
-        Some(Started { log, offset, .. }) => {
-            let said = last_lines(&log, offset);
-            (log, said)
-        }
-        None => (PathBuf::new(), Vec::new()),
-    };
-    LaunchError::Died { status, log, said }
+    fn died(self, status: ExitStatus) -> LaunchError {
+        LaunchError::Died { status, said: last_lines(&self.log, self.offset), log: self.log }
+    }
 }
 
 /// The last lines of a log after `offset`; what cannot be read is not there.

@@ -34,7 +34,7 @@ struct NodeFile {
     /// A ListWorkersResponse, in base64.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     workers: Option<String>,
-    /// A framed answer to LLBBridge.Ping, in base64.
+    /// An answer to Ping, in base64.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     ping: Option<String>,
     stopped: bool,
@@ -57,7 +57,7 @@ pub(super) fn node(stored: &StoredNode) -> String {
     text(&NodeFile {
         version: VERSION,
         workers: stored.remembered.workers.as_ref().map(|workers| STANDARD.encode(workers.encode_to_vec())),
-        ping: stored.remembered.ping.as_ref().map(|answer| STANDARD.encode(answer)),
+        ping: stored.remembered.ping.as_ref().map(|ping| STANDARD.encode(ping)),
         stopped: stored.remembered.stopped,
         last_activity: stored.last_activity.map(seconds),
     })

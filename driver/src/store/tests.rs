@@ -33,7 +33,7 @@ fn what_was_stored_is_found_again() {
     let (kube, arm) = (stored("kube"), stored("arm"));
     let workers = ListWorkersResponse { record: vec![WorkerRecord { id: "w".to_owned(), ..WorkerRecord::default() }] };
     let node = StoredNode {
-        remembered: Remembered { workers: Some(workers), ping: Some(vec![0, 1, 2].into()), stopped: true },
+        remembered: Remembered { workers: Some(workers), ping: Some(vec![0, 255].into()), stopped: true },
         last_activity: Some(UNIX_EPOCH + Duration::from_secs(1_700_000_001)),
     };
     store.save_builder(&kube).unwrap();

@@ -14,6 +14,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use futures::{Sink, SinkExt, Stream, StreamExt};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, ReadHalf, WriteHalf};
 use tokio::sync::oneshot;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Error as WsError, Message};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -174,7 +175,12 @@ impl Incoming {
             let payload = match message? {
                 Message::Binary(payload) => payload,
                 Message::Text(text) => text.into(),
-                Message::Close(_) => break,
+                Message::Close(frame) => {
+                    // Some servers explain themselves here alone.
+                    let failed = frame.filter(|frame| frame.code != CloseCode::Normal && !frame.reason.is_empty());
+                    self.end = failed.map(|frame| Err(frame.reason.to_string()));
+                    break;
+                }
                 Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => continue,
             };
             if payload.is_empty() {

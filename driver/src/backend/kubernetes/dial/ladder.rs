@@ -52,7 +52,7 @@ where
         tokio::select! {
             biased;
             Some((way, outcome)) = trying.next() => match outcome {
-                Ok(stream) => return Ok((way, stream)),
+                Ok(stream) => return Ok(faster(way, stream, &failures, &open).await),
                 Err(failure) => {
                     let is_final = is_final(way, &failure);
                     failures.push((way, failure));
@@ -72,5 +72,24 @@ where
             None if alone => return Err(failures),
             None => {}
         }
+    }
+}
+
+/// A pod that begins to listen between two tries refuses the fastest way and answers a slower one. The connection is kept
+/// long: the refused way gets one more try.
+async fn faster<T, F>(
+    way: Transport,
+    stream: T,
+    failures: &[(Transport, Failure)],
+    open: &impl Fn(Transport) -> F,
+) -> (Transport, T)
+where
+    F: Future<Output = Result<T, Failure>>,
+{
+    let refused = failures.iter().find(|(_, failure)| matches!(failure, Failure::Refused(_)));
+    let Some((refused, _)) = refused else { return (way, stream) };
+    match tokio::time::timeout(head_start(*refused), open(*refused)).await {
+        Ok(Ok(better)) => (*refused, better),
+        Ok(Err(_)) | Err(_) => (way, stream),
     }
 }

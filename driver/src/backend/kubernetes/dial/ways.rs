@@ -101,9 +101,9 @@ fn handshake_failure(error: io::Error) -> Failure {
     if is_tls {
         return Failure::Untrusted(error.into());
     }
-    // The kubelet's words on the error channel.
+    // The kubelet's words on the error channel: long, and only the end of them says something.
     if error.to_string().contains("connection refused") {
-        return Failure::Refused(error.into());
+        return Failure::Refused(format!("nothing listens on port {TLS_PORT} in the pod: connection refused").into());
     }
     Failure::Other(error.into())
 }
