@@ -226,6 +226,20 @@ pub enum ApplyError {
     },
 }
 
+/// The namespace that the node's objects should be in is not there.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("namespace {namespace} does not exist")]
+pub struct NoNamespace {
+    pub namespace: String,
+}
+
+impl NoNamespace {
+    fn hint(&self) -> String {
+        let namespace = &self.namespace;
+        format!("create it by `kubectl create namespace {namespace}`, or choose another by --driver-opt namespace=NAME")
+    }
+}
+
 /// Why a pod could not be reached.
 #[derive(Debug, thiserror::Error)]
 pub enum DialError {
@@ -277,11 +291,9 @@ impl ApplyError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Missing { hint, .. } => Some(hint.clone()),
-            Self::Config { .. }
-            | Self::Unreachable { .. }
-            | Self::Forbidden { .. }
-            | Self::Refused { .. }
-            | Self::Spawn { .. } => None,
+            Self::Refused { source, .. } => source.downcast_ref::<NoNamespace>().map(NoNamespace::hint),
+            Self::Forbidden { .. } => Some("docs/rbac.md lists the rights that each transport needs".to_owned()),
+            Self::Config { .. } | Self::Unreachable { .. } | Self::Spawn { .. } => None,
         }
     }
 }

@@ -1,1 +1,250 @@
 //! The command line: one file per command, a client of the daemon's API.
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use self::client::Client;
+use self::failure::{Exit, Failure};
+use self::output::{Format, say};
+use self::progress::Style;
+use crate::settings::{Environment, Process, Settings};
+
+mod buildx;
+mod choice;
+mod client;
+mod completion;
+mod create;
+mod daemon;
+mod failure;
+mod inspect;
+mod json;
+mod logs;
+mod ls;
+mod output;
+mod platforms;
+mod progress;
+mod rm;
+#[cfg(test)]
+mod samples;
+mod select;
+mod socket;
+mod start;
+mod stop;
+mod table;
+mod version;
+
+/// Local sockets in front of a fleet of BuildKit pods
+#[derive(Debug, Parser)]
+#[command(name = "buildfleet", version, arg_required_else_help = true, after_help = AFTER_HELP)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// The shape of the output; json is one document per line
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
+    format: Format,
+    /// Print no progress and no notes, only errors, warnings and the output
+    #[arg(long, short, global = true)]
+    quiet: bool,
+}
+
+const AFTER_HELP: &str = "\
+Exit codes: 0 success, 1 failure, 2 wrong command line, 3 no daemon, 4 pods not ready in time, 130 interrupted.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    // The largest by far; boxed so that the others stay small.
+    Create(Box<create::Args>),
+    Ls(ls::Args),
+    Inspect(inspect::Args),
+    Socket(socket::Args),
+    Use(select::Args),
+    Stop(stop::Args),
+    Rm(rm::Args),
+    Logs(logs::Args),
+    Daemon(daemon::Args),
+    Version(version::Args),
+    Completion(completion::Args),
+}
+
+/// Runs one command and returns what the process ends with.
+pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and versions go to stdout and are no failure; there is nobody to tell that a stream is closed.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { Exit::Usage as u8 } else { 0 });
+        }
+    };
+    match execute(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            let text = failure.render();
+            if !text.is_empty() {
+                say(text.trim_end());
+            }
+            ExitCode::from(failure.exit() as u8)
+        }
+    }
+}
+
+fn execute(cli: Cli) -> Result<(), Failure> {
+    let Cli { command, format, quiet } = cli;
+    let settings = Settings::read(&Process);
+    // Neither needs a working environment.
+    let command = match command {
+        Command::Completion(args) => return completion::run(&args),
+        Command::Version(args) => return block_on(version::run(args, settings.as_ref().ok(), format)),
+        command => command,
+    };
+    let settings = settings.map_err(|error| Failure::usage(error.to_string()))?;
+    if let Command::Daemon(args) = command {
+        return daemon::run(&args, settings);
+    }
+    let progress = Style::of_stderr(quiet, &settings, &Process);
+    let context = Context { settings, format, quiet, progress };
+    block_on(async {
+        match command {
+            Command::Create(args) => create::run(*args, &context).await,
+            Command::Ls(args) => ls::run(args, &context).await,
+            Command::Inspect(args) => inspect::run(args, &context).await,
+            Command::Socket(args) => socket::run(args, &context).await,
+            Command::Use(args) => select::run(args, &context).await,
+            Command::Stop(args) => stop::run(args, &context).await,
+            Command::Rm(args) => rm::run(args, &context).await,
+            Command::Logs(args) => logs::run(args, &context).await,
+            // Done above.
+            Command::Daemon(_) | Command::Version(_) | Command::Completion(_) => Ok(()),
+        }
+    })
+}
+
+/// A client needs one thread.
+fn block_on(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::other(format!("failed to start the runtime: {error}")))?;
+    runtime.block_on(command)
+}
+
+/// What every command has at hand.
+#[derive(Debug)]
+struct Context {
+    settings: Settings,
+    format: Format,
+    quiet: bool,
+    progress: Style,
+}
+
+impl Context {
+    async fn client(&self) -> Result<Client, Failure> {
+        Client::connect(&self.settings).await
+    }
+
+    /// The builder that is meant; empty: the current one.
+    fn builder(&self, given: Option<String>) -> String {
+        given.or_else(|| self.settings.builder().map(str::to_owned)).unwrap_or_default()
+    }
+
+    /// Whether this process runs in a pod with a service account, as client-go finds out.
+    fn in_cluster(&self) -> bool {
+        Process.var("KUBERNETES_SERVICE_HOST").is_some()
+            && Path::new("/var/run/secrets/kubernetes.io/serviceaccount/token").exists()
+    }
+
+    /// The outcome, where there is no data to print.
+    fn said(&self, text: &str) {
+        if !self.quiet {
+            say(text);
+        }
+    }
+
+    fn info(&self, text: &str) {
+        self.said(&format!("info: {text}"));
+    }
+
+    fn warning(&self, text: &str) {
+        say(&format!("warning: {text}"));
+    }
+
+    fn hint(&self, text: &str) {
+        say(&format!("hint: {text}"));
+    }
+
+    /// A failure that is not the command's own.
+    fn failed(&self, failure: &Failure) {
+        say(failure.render().trim_end());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Cli, clap::error::ErrorKind> {
+        Cli::try_parse_from(std::iter::once("buildfleet").chain(line.split(' '))).map_err(|error| error.kind())
+    }
+
+    #[test]
+    fn the_arguments_are_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn lines_that_are_accepted() {
+        for line in [
+            "create",
+            "create --name kube --driver kubernetes --driver-opt namespace=builds,replicas=2 --bootstrap",
+            "create --name kube --append --node kube1 --platform linux/arm64 --platform linux/arm/v7",
+            "create --name kube --leave --node kube1",
+            "create --name r --driver remote unix:///run/buildkit/buildkitd.sock",
+            "create --buildkitd-flags --debug",
+            "create --name kube --kubeconfig k --context c --timeout 90s --use --dry-run",
+            "ls",
+            "ls --format json --no-trunc",
+            "ls --format table",
+            "--format json ls",
+            "-q inspect kube --bootstrap",
+            "inspect",
+            "socket kube --node kube0",
+            "use kube",
+            "stop",
+            "rm kube local --force",
+            "rm --all",
+            "logs kube0 --follow --tail 20",
+            "daemon",
+            "version",
+            "completion bash",
+        ] {
+            assert!(parse(line).is_ok(), "{line}: {:?}", parse(line));
+        }
+    }
+
+    #[test]
+    fn lines_that_are_refused() {
+        use clap::error::ErrorKind;
+        for (line, kind) in [
+            ("create --append", ErrorKind::MissingRequiredArgument),
+            ("create --leave --name kube", ErrorKind::MissingRequiredArgument),
+            ("create --leave --node kube0", ErrorKind::MissingRequiredArgument),
+            ("create --leave --name kube --node kube0 --append", ErrorKind::ArgumentConflict),
+            ("create --leave --name kube --node kube0 --bootstrap", ErrorKind::ArgumentConflict),
+            ("create --nmae kube", ErrorKind::UnknownArgument),
+            ("create a b", ErrorKind::UnknownArgument),
+            ("rm", ErrorKind::MissingRequiredArgument),
+            ("rm kube --all", ErrorKind::ArgumentConflict),
+            ("use", ErrorKind::MissingRequiredArgument),
+            ("logs", ErrorKind::MissingRequiredArgument),
+            ("logs kube0 --tail 0", ErrorKind::ValueValidation),
+            ("ls --format yaml", ErrorKind::InvalidValue),
+            ("list", ErrorKind::InvalidSubcommand),
+            ("completion cmd", ErrorKind::InvalidValue),
+        ] {
+            assert_eq!(parse(line).expect_err(line), kind, "{line}");
+        }
+    }
+}

@@ -1,9 +1,13 @@
 //! The pods of one node as one thing: started when needed, ready when they answer, warm connections, and the story of a wait.
 
+mod error;
 mod follow;
+mod lease;
 mod node;
 mod upstream;
 mod view;
 
-pub use node::{FleetConfig, Lease, NodeFleet, StartError};
+pub use error::StartError;
+pub use lease::Lease;
+pub use node::{FleetConfig, NodeFleet};
 pub use view::{NodeSnapshot, NodeStatus, PodSnapshot, PodStatus, Remembered};

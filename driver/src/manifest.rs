@@ -1,16 +1,40 @@
 //! A node and its options into Kubernetes objects: pure and deterministic. Knows no client and no clock.
 
-use k8s_openapi::api::apps::v1::Deployment;
+use std::collections::BTreeMap;
+
+use k8s_openapi::ByteString;
+use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment};
 use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::builder::Node;
 use crate::options::KubernetesOptions;
+
+mod affinity;
+mod pod;
+#[cfg(test)]
+mod tests;
+
+pub use pod::{CONTAINER, unix_address};
 
 /// Where `buildkitd` listens with mTLS inside a pod.
 pub const TLS_PORT: u16 = 1234;
 
 /// The name that the daemon certificate of every node carries; clients check for it instead of an address that changes.
 pub const TLS_SERVER_NAME: &str = "buildkitd.buildfleet.internal";
+
+/// The annotation of the certificates' Secret that says when the first of them ends (RFC 3339).
+pub const NOT_AFTER_ANNOTATION: &str = "buildfleet.internal/not-after";
+
+/// The annotation in which buildx keeps a node's `--platform`, and from which it shows the platforms of pods.
+const PLATFORM_ANNOTATION: &str = "buildx.docker.com/platform";
+
+/// The label that selects a node's pods, as in buildx. A Deployment's selector can never be changed: it is this one alone.
+const APP_LABEL: &str = "app";
+
+/// Old ReplicaSets are of no use: the options of an earlier `create` are not rolled back to.
+const REVISIONS_KEPT: i32 = 2;
 
 /// PEM texts of one node's certificates.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,18 +50,88 @@ pub struct CertificateSet {
 
 /// The Deployment of a node with `replicas` pods in `namespace`.
 pub fn deployment(node: &Node, options: &KubernetesOptions, namespace: &str, replicas: u32) -> Deployment {
-    let _ = (node, options, namespace, replicas);
-    Deployment::default()
+    Deployment {
+        metadata: ObjectMeta { annotations: annotations(node), ..metadata(node, namespace, node.name.object_name()) },
+        spec: Some(DeploymentSpec {
+            replicas: Some(i32::try_from(replicas).unwrap_or(i32::MAX)),
+            revision_history_limit: Some(REVISIONS_KEPT),
+            selector: LabelSelector { match_labels: Some(app_label(node)), match_expressions: None },
+            // An old pod goes only when its successor is ready: an image that cannot be pulled takes no builder away.
+            strategy: Some(DeploymentStrategy {
+                type_: Some("RollingUpdate".to_owned()),
+                rolling_update: Some(RollingUpdateDeployment {
+                    max_surge: Some(IntOrString::Int(1)),
+                    max_unavailable: Some(IntOrString::Int(0)),
+                }),
+            }),
+            template: pod::template(node, options),
+            ..DeploymentSpec::default()
+        }),
+        status: None,
+    }
 }
 
 /// The Secret that holds a node's certificates: `ca.pem`, `cert.pem`, `key.pem` for the pods, `client-cert.pem` and
 /// `client-key.pem` for daemons, which the pods do not mount.
 pub fn tls_secret(node: &Node, namespace: &str, certificates: &CertificateSet) -> Secret {
-    let _ = (node, namespace, certificates);
-    Secret::default()
+    let data = [
+        ("ca.pem", &certificates.ca),
+        ("cert.pem", &certificates.daemon_cert),
+        ("key.pem", &certificates.daemon_key),
+        ("client-cert.pem", &certificates.client_cert),
+        ("client-key.pem", &certificates.client_key),
+    ];
+    let not_after = (NOT_AFTER_ANNOTATION.to_owned(), certificates.not_after.clone());
+    Secret {
+        metadata: ObjectMeta {
+            annotations: Some(BTreeMap::from([not_after])),
+            ..metadata(node, namespace, tls_secret_name(node))
+        },
+        type_: Some("Opaque".to_owned()),
+        data: Some(data.map(|(name, pem)| (name.to_owned(), ByteString(pem.clone().into_bytes()))).into()),
+        ..Secret::default()
+    }
+}
+
+/// The name of the Secret that holds a node's certificates.
+pub fn tls_secret_name(node: &Node) -> String {
+    format!("{}-tls", node.name.object_name())
 }
 
 /// The label selector that finds a node's pods.
 pub fn selector(node: &Node) -> String {
-    format!("app={}", node.name.object_name())
+    format!("{APP_LABEL}={}", node.name.object_name())
+}
+
+fn metadata(node: &Node, namespace: &str, name: String) -> ObjectMeta {
+    ObjectMeta {
+        name: Some(name),
+        namespace: Some(namespace.to_owned()),
+        labels: Some(labels(node)),
+        ..ObjectMeta::default()
+    }
+}
+
+/// The labels of everything that belongs to a node.
+fn labels(node: &Node) -> BTreeMap<String, String> {
+    let mut labels = app_label(node);
+    for (name, value) in [
+        ("name", "buildkitd"),
+        ("instance", &node.name.object_name()),
+        ("component", "builder"),
+        ("managed-by", "buildfleet"),
+    ] {
+        labels.insert(format!("app.kubernetes.io/{name}"), value.to_owned());
+    }
+    labels
+}
+
+fn app_label(node: &Node) -> BTreeMap<String, String> {
+    BTreeMap::from([(APP_LABEL.to_owned(), node.name.object_name())])
+}
+
+/// The annotations of the workload and of its pods.
+fn annotations(node: &Node) -> Option<BTreeMap<String, String>> {
+    let platforms: Vec<String> = node.platforms.iter().map(ToString::to_string).collect();
+    (!platforms.is_empty()).then(|| BTreeMap::from([(PLATFORM_ANNOTATION.to_owned(), platforms.join(","))]))
 }

@@ -2,18 +2,32 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::builder::{Driver, DriverOpts};
 
+mod csv;
+mod duration;
+mod kubernetes;
+mod label;
+mod local;
 mod quantity;
+mod remote;
+mod table;
+#[cfg(test)]
+mod tests;
 mod toleration;
+mod value;
 
+pub use kubernetes::{KubernetesOptions, Resources};
+pub use local::LocalOptions;
 pub use quantity::{Quantity, QuantityError};
+pub use remote::{RemoteOptions, RemoteTls};
+pub use table::{OptionKey, keys};
 pub use toleration::{Toleration, TolerationError};
 
 /// The options of a node, by driver.
+#[expect(clippy::large_enum_variant, reason = "there is one per node, and it is hardly ever moved")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DriverOptions {
     Kubernetes(KubernetesOptions),
@@ -27,8 +41,20 @@ impl DriverOptions {
     /// # Errors
     /// All that is wrong with them together, in the order of the keys.
     pub fn parse(driver: Driver, given: &DriverOpts) -> Result<Self, OptionErrors> {
-        let _ = (driver, given);
-        Err(OptionErrors(Vec::new()))
+        let mut errors = Vec::new();
+        let options = match driver {
+            Driver::Kubernetes => {
+                let options = table::read(driver, &kubernetes::KEYS, given, &mut errors);
+                options.check(&mut errors);
+                Self::Kubernetes(options)
+            }
+            Driver::Local => Self::Local(table::read(driver, &local::KEYS, given, &mut errors)),
+            Driver::Remote => {
+                let options = table::read(driver, &remote::KEYS, given, &mut errors);
+                Self::Remote(options.finish(|key| given.contains_key(key), &mut errors))
+            }
+        };
+        OptionErrors::none_of(errors).map(|()| options)
     }
 
     /// How many pods are wanted.
@@ -64,61 +90,54 @@ impl DriverOptions {
 /// # Errors
 /// Every field without `=` and every record that is no CSV.
 pub fn split_driver_opts(given: &[String]) -> Result<DriverOpts, OptionErrors> {
-    let _ = given;
-    Ok(BTreeMap::new())
+    let (opts, errors) = split(given);
+    OptionErrors::none_of(errors).map(|()| opts)
 }
 
-/// Options of the `kubernetes` driver.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KubernetesOptions {
-    pub(crate) namespace: Option<String>,
-    pub(crate) image: Option<String>,
-    pub(crate) replicas: u32,
-    pub(crate) requests: Resources,
-    pub(crate) limits: Resources,
-    pub(crate) nodeselector: BTreeMap<String, String>,
-    pub(crate) tolerations: Vec<Toleration>,
-    pub(crate) rootless: bool,
-    pub(crate) qemu_install: bool,
-    pub(crate) qemu_image: Option<String>,
-    pub(crate) loadbalance: LoadBalance,
-    pub(crate) timeout: Duration,
-    pub(crate) transport: TransportChoice,
+/// Splits and types the values of `--driver-opt` in one go, so that the errors of both come together.
+///
+/// # Errors
+/// All that is wrong: first what could not be split, in the order given, then the rest in the order of the keys.
+pub fn parse_driver_opts(driver: Driver, given: &[String]) -> Result<(DriverOpts, DriverOptions), OptionErrors> {
+    let (opts, mut errors) = split(given);
+    let typed = DriverOptions::parse(driver, &opts);
+    match typed {
+        Ok(options) => OptionErrors::none_of(errors).map(|()| (opts, options)),
+        Err(more) => {
+            errors.extend(more.0);
+            Err(OptionErrors(errors))
+        }
+    }
 }
 
-/// Options of the `local` driver.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LocalOptions {
-    pub(crate) replicas: u32,
-    pub(crate) loadbalance: LoadBalance,
-    pub(crate) timeout: Duration,
-    /// Run `buildkitd` by rootlesskit; unset: rootless unless the daemon is root.
-    pub(crate) rootless: Option<bool>,
-    /// The `buildkitd` to run; unset: the first on PATH.
-    pub(crate) buildkitd: Option<PathBuf>,
-}
-
-/// Options of the `remote` driver, with buildx's spelling of keys: `cacert`, `cert`, `key`, `servername`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RemoteOptions {
-    pub(crate) timeout: Duration,
-    pub(crate) tls: Option<RemoteTls>,
-}
-
-/// TLS files for `tcp://`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RemoteTls {
-    pub(crate) ca: PathBuf,
-    /// Certificate and key.
-    pub(crate) client: Option<(PathBuf, PathBuf)>,
-    pub(crate) servername: Option<String>,
-}
-
-/// CPU and memory, for requests or for limits.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Resources {
-    pub(crate) cpu: Option<Quantity>,
-    pub(crate) memory: Option<Quantity>,
+/// What could be split, and what could not.
+fn split(given: &[String]) -> (DriverOpts, Vec<OptionError>) {
+    let (mut opts, mut errors) = (BTreeMap::new(), Vec::new());
+    for record in given {
+        match csv::fields(record) {
+            Err(error) => errors.push(OptionError {
+                key: record.clone(),
+                problem: format!(
+                    "{error}; accepted is key=value[,key=value...], with quotes around a whole field that has commas: \
+                     \"key=a,b\",key=value"
+                ),
+            }),
+            Ok(fields) => {
+                for field in fields {
+                    let problem = match field.split_once('=') {
+                        Some((key, value)) if !key.is_empty() => {
+                            opts.insert(key.to_owned(), value.to_owned());
+                            continue;
+                        }
+                        Some(_) => "the key before `=` is missing",
+                        None => "not of the form key=value",
+                    };
+                    errors.push(OptionError { key: field, problem: problem.to_owned() });
+                }
+            }
+        }
+    }
+    (opts, errors)
 }
 
 /// How a pod is chosen.
@@ -151,7 +170,7 @@ impl TransportChoice {
     }
 }
 
-/// Everything that is wrong with the options of one command.
+/// Everything that is wrong with the options of one command: at least one thing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OptionErrors(Vec<OptionError>);
 
@@ -161,6 +180,21 @@ pub struct OptionErrors(Vec<OptionError>);
 pub struct OptionError {
     pub key: String,
     pub problem: String,
+}
+
+impl OptionErrors {
+    /// The errors in the order of their keys, or success when there are none.
+    fn none_of(mut errors: Vec<OptionError>) -> Result<(), Self> {
+        if errors.is_empty() {
+            return Ok(());
+        }
+        errors.sort_by(|one, other| one.key.cmp(&other.key));
+        Err(Self(errors))
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &OptionError> {
+        self.0.iter()
+    }
 }
 
 impl fmt::Display for OptionErrors {

@@ -49,8 +49,13 @@ pub async fn serve(stream: UnixStream, fleet: Arc<NodeFleet>, shutdown: Shutdown
     };
     let place = Arc::new(Place::new(fleet, key));
     let mut calls = JoinSet::new();
-    let mut draining = false;
+    let mut leaving = false;
     loop {
+        // A build opens new calls all the time: the connection is not told to end before the last of them has.
+        if shutdown.is_draining() && calls.is_empty() && !leaving {
+            leaving = true;
+            connection.graceful_shutdown();
+        }
         tokio::select! {
             accepted = connection.accept() => match accepted {
                 Some(Ok((request, respond))) => {
@@ -62,10 +67,7 @@ pub async fn serve(stream: UnixStream, fleet: Arc<NodeFleet>, shutdown: Shutdown
                 }
                 None => break,
             },
-            () = shutdown.draining(), if !draining => {
-                draining = true;
-                connection.graceful_shutdown();
-            }
+            () = shutdown.draining(), if calls.is_empty() && !leaving => {}
             Some(ended) = calls.join_next() => {
                 if let Err(error) = ended && error.is_panic() {
                     tracing::error!(%error, "a call panicked");

@@ -23,11 +23,13 @@ address_arm64=10.99.0.2
 registry=$address_amd64:5000
 
 say() { printf 'cluster: %s\n' "$*" >&2; }
-die() { say "$*"; exit 1; }
+die() { say "$*"; doing=; exit 1; }
 
 doing=
-on_exit() { local code=$?; [ "$code" = 0 ] || [ -z "$doing" ] || say "$doing failed (exit code $code)"; }
-trap on_exit EXIT
+on_exit() { # on_exit CODE COMMAND: errexit says nothing of its own
+  [ "$1" = 0 ] || [ -z "$doing" ] || say "$doing failed (exit code $1) at: $2"
+}
+trap 'on_exit "$?" "${FUNCNAME[0]-}: $BASH_COMMAND"' EXIT
 
 now_ms() { local t=${EPOCHREALTIME/[.,]/}; echo $((t / 1000)); }
 seconds() { printf '%d.%d s' $(($1 / 1000)) $(($1 % 1000 / 100)); }

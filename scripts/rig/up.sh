@@ -269,6 +269,7 @@ node_ready() {
   [ "$(kube get node "node-$1" -o 'jsonpath={.status.conditions[?(@.type=="Ready")].status} {.metadata.labels.kubernetes\.io/arch}')" = "True $1" ] &&
     kube get --raw "/api/v1/nodes/node-$1/proxy/healthz"
 }
+apply_policy() { kube apply -f "$rig_source/arm64-node.yaml" &>"$log/policy.log" || { cat "$log/policy.log" >>"$log/apiserver.log"; return 1; }; }
 account_ready() { kube get serviceaccount default; }   # pods cannot be made before it exists
 
 all_alive() { local c; for c in "${components[@]}"; do alive "$c" || return 1; done; }
@@ -314,8 +315,8 @@ cluster_up() {
   step "images in node-arm64" load_images node-arm64
   step "API server" wait_for apiserver 60 kube get --raw /readyz
   start_controllers
-  # The policy has to be at work before a kubelet says what it is.
-  kube apply -f "$rig_source/arm64-node.yaml" >"$log/policy.log" 2>&1 || { show_log policy; die "arm64 policy refused"; }
+  # The policy has to be at work before a kubelet says what it is. A server that calls itself ready may still refuse at first.
+  step "arm64 policy" wait_for apiserver 20 apply_policy
   start_kubelet amd64 "$address_amd64" 10248
   start_kubelet arm64 "$address_arm64" 10258
   step "node-amd64" wait_for node-amd64-kubelet 60 node_ready amd64

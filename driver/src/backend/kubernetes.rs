@@ -1,44 +1,116 @@
 //! Pods of a Deployment in a cluster. The only room that holds a Kubernetes client.
 
+use std::sync::Arc;
+
 use tokio::sync::watch;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{ApplyError, Backend, DeleteError, DialError, Dialed, LogStream, LogsError, LogsWanted, Pods};
 use crate::builder::{KubeContext, Node, PodName};
+use crate::manifest::{self, CertificateSet};
 use crate::options::KubernetesOptions;
+
+mod apply;
+mod certs;
+mod channel;
+mod client;
+mod context;
+mod dial;
+mod errors;
+mod follow;
+mod logs;
+mod remove;
+mod story;
+mod view;
+
+pub use context::{ContextError, resolve_context};
+
+/// The container that runs `buildkitd` in a pod.
+const BUILDKITD: &str = "buildkitd";
+
+/// What is to run.
+#[derive(Debug)]
+struct Target {
+    node: Node,
+    options: KubernetesOptions,
+}
+
+impl Target {
+    fn deployment_name(&self) -> String {
+        self.node.name.object_name()
+    }
+
+    fn secret_name(&self) -> String {
+        let empty = CertificateSet {
+            ca: String::new(),
+            daemon_cert: String::new(),
+            daemon_key: String::new(),
+            client_cert: String::new(),
+            client_key: String::new(),
+            not_after: String::new(),
+        };
+        // The manifest alone decides on names.
+        manifest::tls_secret(&self.node, "", &empty).metadata.name.unwrap_or_default()
+    }
+}
 
 /// The pods of one node's Deployment.
 #[derive(Debug)]
 pub struct KubernetesBackend {
-    pods: watch::Sender<Pods>,
+    target: Arc<Target>,
+    cluster: Arc<client::Cluster>,
+    shared: Arc<follow::Shared>,
+    dialer: dial::Dialer,
+    /// The watches, ended with the backend.
+    _follow: AbortOnDropHandle<()>,
 }
 
 impl KubernetesBackend {
     /// Starts to watch; the cluster is contacted in the background and again whenever that fails.
     pub fn start(node: Node, context: KubeContext, options: KubernetesOptions) -> Self {
-        let _ = (node, context, options);
-        Self { pods: watch::Sender::new(Pods::unknown()) }
+        let cluster = Arc::new(client::Cluster::new(context, options.namespace.clone()));
+        let dialer = dial::Dialer::new(options.transport);
+        let target = Arc::new(Target { node, options });
+        let shared = Arc::new(follow::Shared::new());
+        let follow = follow::follow(Arc::clone(&cluster), Arc::clone(&target), Arc::clone(&shared));
+        let follow = AbortOnDropHandle::new(tokio::spawn(follow));
+        Self { target, cluster, shared, dialer, _follow: follow }
     }
 }
 
 #[async_trait::async_trait]
 impl Backend for KubernetesBackend {
-    async fn apply(&self, _replicas: u32) -> Result<(), ApplyError> {
+    async fn apply(&self, replicas: u32) -> Result<(), ApplyError> {
+        let connection = self.cluster.connection().await?;
+        let applied = apply::apply(&connection, &self.target, replicas).await?;
+        if let Some(certificates) = &applied.certificates {
+            self.dialer.remember(certificates);
+        }
+        // The watch says the same a moment later; until then nobody should think that there is nothing.
+        self.shared.change(|view| view.deployment(kube::runtime::watcher::Event::Apply(applied.deployment)));
         Ok(())
     }
 
     fn pods(&self) -> watch::Receiver<Pods> {
-        self.pods.subscribe()
+        self.shared.subscribe()
     }
 
     async fn dial(&self, pod: &PodName) -> Result<Dialed, DialError> {
-        Err(DialError::Gone(pod.clone()))
+        if self.shared.read(|view| view.has_pod(pod)) == Some(false) {
+            return Err(DialError::Gone(pod.clone()));
+        }
+        let address = self.shared.read(|view| view.address(pod));
+        self.dialer.dial(&self.cluster, &self.target, pod, address).await
     }
 
-    async fn logs(&self, pod: &PodName, _wanted: LogsWanted) -> Result<LogStream, LogsError> {
-        Err(LogsError::Gone(pod.clone()))
+    async fn logs(&self, pod: &PodName, wanted: LogsWanted) -> Result<LogStream, LogsError> {
+        let failed = |source: errors::ConnectError| LogsError::Failed { pod: pod.clone(), source: source.into() };
+        let connection = self.cluster.connection().await.map_err(failed)?;
+        logs::stream(&connection, pod, wanted).await
     }
 
     async fn delete(&self) -> Result<(), DeleteError> {
-        Ok(())
+        let connection = self.cluster.connection().await?;
+        remove::remove(&connection, &self.target).await
     }
 }

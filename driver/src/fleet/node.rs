@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use buildfleet_proto::buildkit::ListWorkersResponse;
 use bytes::Bytes;
-use h2::client::SendRequest;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -15,7 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use super::upstream::Upstream;
 use super::view::{Learned, Link, Wish, expected_workers, last_words, snapshot};
-use super::{NodeSnapshot, Remembered, follow};
+use super::{Lease, NodeSnapshot, Remembered, StartError, follow};
 use crate::backend::{ApplyError, DeleteError, PodPhase, Pods, SharedBackend};
 use crate::builder::{NodeName, Platform, PodName};
 use crate::options::LoadBalance;
@@ -26,8 +25,8 @@ use crate::shutdown::Shutdown;
 /// How long a fresh daemon waits for the backend's first look before it gives orders on suspicion.
 const FIRST_LOOK: Duration = Duration::from_secs(2);
 
-/// How long an error waits for the backend to say how a pod ended. With the time to notice, it stays below 3 s.
-const FATE: Duration = Duration::from_millis(1500);
+/// By then an order shows in what the backend sees; before, its absence means nothing.
+const SEEN: Duration = Duration::from_secs(5);
 
 /// What a closing fleet gives its own tasks; they only drop connections.
 const CLOSE: Duration = Duration::from_secs(2);
@@ -68,24 +67,8 @@ struct State {
     workers: BTreeMap<PodName, ListWorkersResponse>,
     learned: Learned,
     wish: Wish,
-    /// The backend has taken an order for these pods from this process.
-    ordered: bool,
-}
-
-/// Why a node did not become ready.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    #[error("failed to start node {node}")]
-    Apply {
-        node: NodeName,
-        #[source]
-        source: ApplyError,
-    },
-    /// `story` has one line per pod or node that says how far it got.
-    #[error("node {node} has {ready} of {wanted} pods ready after {:.1} s\n{}", waited.as_secs_f32(), story.join("\n"))]
-    TimedOut { node: NodeName, ready: u32, wanted: u32, waited: Duration, story: Vec<String> },
-    #[error("the daemon is shutting down")]
-    ShuttingDown,
+    /// When the backend last took an order for these pods from this process.
+    ordered: Option<Instant>,
 }
 
 impl NodeFleet {
@@ -99,7 +82,7 @@ impl NodeFleet {
             workers: BTreeMap::new(),
             learned: Learned { workers: config.remembered.workers.clone(), ping: config.remembered.ping.clone() },
             wish,
-            ordered: false,
+            ordered: None,
         };
         let fleet = Arc::new(Self {
             config,
@@ -207,7 +190,7 @@ impl NodeFleet {
         self.update(|state| {
             state.wish.stopped = true;
             state.wish.trouble = None;
-            state.ordered = false;
+            state.ordered = None;
         });
         Ok(())
     }
@@ -266,7 +249,8 @@ impl NodeFleet {
         let under_way = {
             let state = self.state();
             let there = state.pods.pods.iter().any(|pod| pod.phase != PodPhase::Terminating);
-            !state.wish.stopped && state.pods.applied && (state.ordered || there)
+            let fresh = state.ordered.is_some_and(|ordered| ordered.elapsed() < SEEN);
+            !state.wish.stopped && (fresh || state.pods.applied && (state.ordered.is_some() || there))
         };
         if under_way { Ok(()) } else { self.give_order().await }
     }
@@ -278,7 +262,7 @@ impl NodeFleet {
         });
         let result = self.backend.apply(self.config.replicas).await;
         self.update(|state| {
-            state.ordered = result.is_ok();
+            state.ordered = result.is_ok().then(Instant::now);
             state.wish.trouble = result.as_ref().err().map(|error| report::chain(error));
         });
         result.map_err(|source| StartError::Apply { node: self.config.node.clone(), source })
@@ -292,7 +276,23 @@ impl NodeFleet {
         let upstream = state.upstreams.get(&pod)?.clone();
         state.links.entry(pod).or_default().connections += 1;
         self.publish(&state);
-        Some(Lease { fleet: Arc::clone(self), upstream })
+        Some(Lease::new(Arc::clone(self), upstream))
+    }
+
+    /// The other end of a lease: one connection less on its pod.
+    pub(super) fn released(&self, pod: &PodName) {
+        self.update(|state| {
+            if let Some(link) = state.links.get_mut(pod) {
+                link.connections = link.connections.saturating_sub(1);
+            }
+        });
+    }
+
+    /// The present connection to a pod, when it is still the same `buildkitd`, and whether that takes new work.
+    pub(super) fn present(&self, pod: &PodName, incarnation: u64) -> Option<(Upstream, bool)> {
+        let state = self.state();
+        let upstream = state.upstreams.get(pod).filter(|upstream| upstream.incarnation == incarnation)?;
+        Some((upstream.clone(), state.takes_work(pod)))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -387,100 +387,3 @@ impl State {
         Some(ListWorkersResponse { record })
     }
 }
-
-/// A place on a pod, counted as one connection until it is dropped.
-#[derive(Debug)]
-pub struct Lease {
-    fleet: Arc<NodeFleet>,
-    upstream: Upstream,
-}
-
-impl Lease {
-    pub fn pod(&self) -> &PodName {
-        &self.upstream.pod
-    }
-
-    /// Whether the pod may still take new calls.
-    pub(crate) fn is_usable(&self) -> bool {
-        let state = self.fleet.state();
-        state.takes_work(self.pod()) && state.upstreams[self.pod()].incarnation == self.upstream.incarnation
-    }
-
-    /// A handle for one call, on the pod's present connection when the first one was lost and the pod lives on.
-    pub(crate) async fn requests(&self) -> Result<(SendRequest<Bytes>, Upstream), h2::Error> {
-        let upstream = {
-            let state = self.fleet.state();
-            let present = state.upstreams.get(self.pod());
-            present.filter(|present| present.incarnation == self.upstream.incarnation).cloned()
-        };
-        let upstream = upstream.unwrap_or_else(|| self.upstream.clone());
-        Ok((upstream.requests().await?, upstream))
-    }
-
-    /// What became of the pod, after a call on it failed: waits a moment for the backend's word.
-    pub(crate) async fn fate(&self) -> Fate {
-        let (name, incarnation) = (self.pod(), self.upstream.incarnation);
-        let mut pods = self.fleet.backend.pods();
-        let look = |pods: &Pods| fate_of(pods, name, incarnation);
-        let told = pods.wait_for(|pods| matches!(look(pods), Some(Fate { certain: true, .. })));
-        let told = tokio::time::timeout(FATE, told).await.is_ok();
-        let last = look(&pods.borrow());
-        let still_runs =
-            || Fate { text: format!("lost the connection to pod {name}, which still runs"), certain: told };
-        last.unwrap_or_else(still_runs)
-    }
-
-    /// What the pod's state adds to an error that it reported itself; `None` while it is well.
-    pub(crate) fn trouble(&self) -> Option<Fate> {
-        fate_of(&self.fleet.backend.pods().borrow(), self.pod(), self.upstream.incarnation)
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        let name = self.upstream.pod.clone();
-        self.fleet.update(|state| {
-            if let Some(link) = state.links.get_mut(&name) {
-                link.connections = link.connections.saturating_sub(1);
-            }
-        });
-    }
-}
-
-/// What became of a pod, in words that name it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Fate {
-    pub(crate) text: String,
-    /// The end itself is known, not only that one is near.
-    certain: bool,
-}
-
-/// `None` while the pod runs in this incarnation.
-fn fate_of(pods: &Pods, name: &PodName, incarnation: u64) -> Option<Fate> {
-    let end = |how: Option<String>| match how {
-        Some(how) => Fate { text: format!("pod {name} has ended: {how}"), certain: true },
-        None => Fate { text: format!("pod {name} has ended"), certain: false },
-    };
-    let Some(pod) = pods.get(name) else {
-        return Some(end(pods.ended.get(name).map(ToString::to_string)));
-    };
-    let host = pod.host.as_ref().map(|host| format!(" on {host}")).unwrap_or_default();
-    let told = pod.last_end.as_ref().map(ToString::to_string);
-    match pod.phase {
-        PodPhase::Running if pod.incarnation == incarnation => None,
-        PodPhase::Running | PodPhase::Failed | PodPhase::Pending => {
-            let how = told.unwrap_or_else(|| "for an unknown reason".to_owned());
-            let text = format!("buildkitd in pod {name}{host} has ended: {how}");
-            Some(Fate { text, certain: pod.last_end.is_some() })
-        }
-        PodPhase::Terminating => {
-            let how = pod.story.iter().rev().find(|line| line.trouble).map_or("it was deleted", |line| &line.text);
-            let how = told.as_deref().unwrap_or(how);
-            Some(Fate { text: format!("pod {name}{host} is going: {how}"), certain: true })
-        }
-    }
-}
-
-#[cfg(test)]
-#[path = "tests.rs"]
-mod tests;

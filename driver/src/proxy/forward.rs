@@ -90,7 +90,7 @@ pub(super) async fn pod_for_call(place: &Place) -> Result<(Arc<Lease>, SendReque
         result = lease.requests().await;
     }
     match result {
-        Ok((requests, _)) => Ok((lease, requests)),
+        Ok(requests) => Ok((lease, requests)),
         Err(error) => Err(lost(&lease, &error).await),
     }
 }

@@ -1,1 +1,8 @@
-fn main() {}
+//! Hermetic tests: no root, no network, no program but this one.
+
+mod cli;
+mod cli_buildx;
+mod cli_daemon;
+mod proxy;
+mod support;
+mod tidy;

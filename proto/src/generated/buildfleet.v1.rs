@@ -152,6 +152,9 @@ pub struct ListRequest {}
 pub struct ListResponse {
     #[prost(message, repeated, tag = "1")]
     pub builders: ::prost::alloc::vec::Vec<Builder>,
+    /// Builders that were left out when the daemon started, and why: one line each.
+    #[prost(string, repeated, tag = "2")]
+    pub warnings: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct InspectRequest {

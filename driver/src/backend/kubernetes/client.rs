@@ -1,0 +1,142 @@
+//! The connection to one cluster: made when first needed, kept, and made anew when its credentials no longer hold.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use hyper_util::client::legacy::{Builder, connect::HttpConnector};
+use hyper_util::rt::TokioExecutor;
+use kube::client::ConfigExt;
+use kube::client::retry::RetryPolicy;
+use kube::config::{ExecInteractiveMode, KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+use tokio::runtime::Handle;
+use tokio::sync::OnceCell;
+use tower::retry::RetryLayer;
+use tower::{BoxError, ServiceBuilder};
+
+use super::context::{find_context, named, read_merged};
+use super::errors::ConnectError;
+use crate::builder::KubeContext;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const KEEP_ALIVE: Duration = Duration::from_secs(30);
+
+/// One cluster as a node sees it.
+pub(super) struct Cluster {
+    context: KubeContext,
+    namespace: Option<String>,
+    /// Replaced as a whole by [`Cluster::forget`], so that nobody waits with the lock held.
+    connection: Mutex<Arc<OnceCell<Connection>>>,
+}
+
+/// A client and what it speaks to.
+#[derive(Clone)]
+pub(super) struct Connection {
+    pub(super) client: Client,
+    pub(super) namespace: String,
+    /// For messages: the context and the server's address.
+    pub(super) server: Arc<str>,
+}
+
+impl fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cluster").field("context", &self.context).finish_non_exhaustive()
+    }
+}
+
+impl Cluster {
+    /// `namespace` is what the node's options say; without it the context decides.
+    pub(super) fn new(context: KubeContext, namespace: Option<String>) -> Self {
+        Self { context, namespace, connection: Mutex::default() }
+    }
+
+    /// The connection, made now if there is none. Contacts nobody but an exec plugin.
+    pub(super) async fn connection(&self) -> Result<Connection, ConnectError> {
+        let cell = Arc::clone(&self.connection.lock().unwrap_or_else(PoisonError::into_inner));
+        let made = cell.get_or_try_init(|| connect(self.context.clone(), self.namespace.clone())).await?;
+        Ok(made.clone())
+    }
+
+    /// The next use reads the kubeconfig again: for credentials that are refused.
+    pub(super) fn forget(&self) {
+        *self.connection.lock().unwrap_or_else(PoisonError::into_inner) = Arc::default();
+    }
+}
+
+async fn connect(context: KubeContext, namespace: Option<String>) -> Result<Connection, ConnectError> {
+    // Files and exec plugins block: kube runs a plugin to its end while it makes the client.
+    let made = tokio::task::spawn_blocking(move || {
+        let (config, server) = config(&context)?;
+        let namespace = namespace.unwrap_or_else(|| config.default_namespace.clone());
+        // A second call finds the provider installed, which is what it wants.
+        let _ = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
+        let client = client(config).map_err(|error| ConnectError::client(server.clone(), error))?;
+        Ok(Connection { client, namespace, server: server.into() })
+    });
+    made.await.map_err(ConnectError::Interrupted)?
+}
+
+/// kube's own stack, but with small writes sent at once (Nagle's algorithm costs every dial and every small message 40 ms),
+/// with keep-alive, and without an error in the log for every answer that is no success.
+fn client(config: Config) -> Result<Client, kube::Error> {
+    if config.proxy_url.is_some() {
+        return Client::try_from(config);
+    }
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
+    tcp.set_keepalive(Some(KEEP_ALIVE));
+    tcp.set_connect_timeout(config.connect_timeout);
+    let http = Builder::new(TokioExecutor::new()).build(config.rustls_https_connector_with_connector(tcp)?);
+    let service = ServiceBuilder::new()
+        .layer(config.base_uri_layer())
+        .layer(RetryLayer::new(RetryPolicy::server_retry()))
+        .option_layer(config.auth_layer()?)
+        .layer(config.extra_headers_layer()?)
+        .map_err(BoxError::from)
+        .service(http);
+    Ok(Client::new(service, config.default_namespace))
+}
+
+fn config(context: &KubeContext) -> Result<(Config, String), ConnectError> {
+    let (mut config, name) = match context {
+        KubeContext::File { paths, context } => {
+            let mut merged = read_merged(paths)?;
+            for user in merged.auth_infos.iter_mut().filter_map(|named| named.auth_info.as_mut()) {
+                if let Some(exec) = &mut user.exec {
+                    // A daemon has no terminal: a plugin that would ask must fail and say so instead.
+                    exec.interactive_mode = Some(ExecInteractiveMode::Never);
+                }
+            }
+            (from_merged(&merged, paths, context)?, format!("context `{context}`"))
+        }
+        // By its DNS name: the daemon reads no environment here.
+        KubeContext::InCluster => (
+            Config::incluster_dns().map_err(|error| ConnectError::InCluster(error.into()))?,
+            "this pod's cluster".to_owned(),
+        ),
+    };
+    config.connect_timeout = Some(CONNECT_TIMEOUT);
+    let server = format!("{name} ({})", config.cluster_url.to_string().trim_end_matches('/'));
+    Ok((config, server))
+}
+
+fn from_merged(merged: &Kubeconfig, paths: &[std::path::PathBuf], context: &str) -> Result<Config, ConnectError> {
+    let options = KubeConfigOptions { context: Some(context.to_owned()), ..KubeConfigOptions::default() };
+    // It is async by its signature alone.
+    let config = Handle::current().block_on(Config::from_custom_kubeconfig(merged.clone(), &options));
+    let mut config = config.map_err(|error| ConnectError::Context { files: named(paths), source: error.into() })?;
+    // kube fills this from `$HTTPS_PROXY` too; the cluster's own setting alone counts, whatever shell started the daemon.
+    let cluster = find_context(merged, context).map(|found| &found.cluster);
+    let proxy = merged
+        .clusters
+        .iter()
+        .find(|named| Some(&named.name) == cluster)
+        .and_then(|named| named.cluster.as_ref()?.proxy_url.as_deref())
+        .filter(|proxy| !proxy.is_empty());
+    if proxy.is_none() {
+        config.proxy_url = None;
+    }
+    Ok(config)
+}

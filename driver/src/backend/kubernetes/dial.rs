@@ -1,0 +1,130 @@
+//! A byte stream to `buildkitd` in a pod, by the fastest way that answers.
+
+use std::net::IpAddr;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::Target;
+use super::client::Cluster;
+use super::errors::RequestError;
+use crate::backend::{BoxError, ByteStream, DialError, Dialed, Transport};
+use crate::builder::PodName;
+use crate::manifest::CertificateSet;
+use crate::options::TransportChoice;
+use crate::report::chain;
+
+mod identity;
+mod ladder;
+mod ways;
+
+/// For how long the way that worked is taken without trying faster ones.
+const REMEMBERED: Duration = Duration::from_secs(300);
+
+/// Ways to the pods of one node.
+#[derive(Debug)]
+pub(super) struct Dialer {
+    choice: TransportChoice,
+    identity: identity::Identity,
+    worked: Mutex<Option<(Transport, Instant)>>,
+}
+
+/// Why one way failed.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// There is no such pod.
+    Gone,
+    /// Somebody answered: nothing listens there yet.
+    Refused(BoxError),
+    /// The other side does not show the certificate that we expect.
+    Untrusted(BoxError),
+    Other(BoxError),
+}
+
+impl Failure {
+    fn into_source(self) -> BoxError {
+        match self {
+            Self::Gone => "the pod is not there".into(),
+            Self::Refused(source) | Self::Untrusted(source) | Self::Other(source) => source,
+        }
+    }
+}
+
+impl From<RequestError> for Failure {
+    fn from(error: RequestError) -> Self {
+        Self::Other(error.into())
+    }
+}
+
+impl Dialer {
+    pub(super) fn new(choice: TransportChoice) -> Self {
+        Self { choice, identity: identity::Identity::default(), worked: Mutex::default() }
+    }
+
+    /// Spares the first dial a look into the cluster.
+    pub(super) fn remember(&self, certificates: &CertificateSet) {
+        self.identity.remember(certificates);
+    }
+
+    pub(super) async fn dial(
+        &self,
+        cluster: &Cluster,
+        target: &Target,
+        pod: &PodName,
+        address: Option<IpAddr>,
+    ) -> Result<Dialed, DialError> {
+        let way = |transport| ways::open(transport, cluster, target, &self.identity, pod, address);
+        let steps = self.steps(address.is_some());
+        match ladder::climb(&steps, way).await {
+            Ok((transport, stream)) => {
+                *self.worked.lock().unwrap_or_else(PoisonError::into_inner) =
+                    Some((transport, Instant::now() + REMEMBERED));
+                tracing::debug!(%pod, %transport, "connected");
+                Ok(Dialed { stream, transport })
+            }
+            Err(failures) => Err(explained(pod, failures)),
+        }
+    }
+
+    /// Which ways to try, in which order.
+    fn steps(&self, has_address: bool) -> Vec<Transport> {
+        let all = match self.choice {
+            TransportChoice::Exec => return vec![Transport::Exec],
+            TransportChoice::PortForward => return vec![Transport::PortForward],
+            TransportChoice::PodIp => return vec![Transport::PodIp],
+            TransportChoice::Auto => [Transport::PodIp, Transport::PortForward, Transport::Exec],
+        };
+        let mut steps: Vec<Transport> = all.into_iter().filter(|way| has_address || *way != Transport::PodIp).collect();
+        let worked = *self.worked.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((first, until)) = worked
+            && until > Instant::now()
+            && let Some(at) = steps.iter().position(|way| *way == first)
+        {
+            steps[..=at].rotate_right(1);
+        }
+        steps
+    }
+}
+
+/// All failures as one: that of the last way names the transport, the others stand in its source.
+fn explained(pod: &PodName, mut failures: Vec<(Transport, Failure)>) -> DialError {
+    if failures.iter().any(|(_, failure)| matches!(failure, Failure::Gone)) {
+        return DialError::Gone(pod.clone());
+    }
+    let Some((transport, last)) = failures.pop() else { return DialError::Gone(pod.clone()) };
+    let last = last.into_source();
+    let source = if failures.is_empty() {
+        last
+    } else {
+        let mut text = chain(&*last);
+        for (transport, failure) in failures {
+            text.push_str(&format!("; {transport}: {}", chain(&*failure.into_source())));
+        }
+        text.into()
+    };
+    DialError::Failed { pod: pod.clone(), transport, source }
+}
+
+/// What every way ends in.
+type Stream = Box<dyn ByteStream>;

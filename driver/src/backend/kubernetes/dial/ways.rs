@@ -1,0 +1,157 @@
+//! The three ways into a pod.
+
+use std::io;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::Resource;
+use kube::api::{AttachParams, Request};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::pki_types::ServerName;
+
+use super::identity::Identity;
+use super::{Failure, Stream};
+use crate::backend::kubernetes::channel::{ChannelStream, Wire};
+use crate::backend::kubernetes::client::{Cluster, Connection};
+use crate::backend::kubernetes::errors::{RequestError, ask};
+use crate::backend::kubernetes::{BUILDKITD, Target};
+use crate::backend::{BoxError, Transport};
+use crate::builder::PodName;
+use crate::manifest::{TLS_PORT, TLS_SERVER_NAME};
+
+/// Pods are near, or not reachable at all.
+const TCP_TIMEOUT: Duration = Duration::from_secs(1);
+const TLS_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a command may be silent before it counts as started. `buildkitd` speaks first, at once.
+const EXEC_SILENCE: Duration = Duration::from_secs(3);
+
+pub(super) async fn open(
+    transport: Transport,
+    cluster: &Cluster,
+    target: &Target,
+    identity: &Identity,
+    pod: &PodName,
+    address: Option<IpAddr>,
+) -> Result<Stream, Failure> {
+    let connection = cluster.connection().await.map_err(|error| Failure::Other(error.into()))?;
+    let opened = match transport {
+        Transport::Exec => exec(&connection, pod).await,
+        Transport::PortForward => {
+            let secured = Secured { connection: &connection, target, identity };
+            secured.open(|| port_forward(&connection, pod)).await
+        }
+        Transport::PodIp => {
+            let Some(address) = address else {
+                return Err(Failure::Other("the pod has no address yet".into()));
+            };
+            let secured = Secured { connection: &connection, target, identity };
+            secured.open(|| tcp(address)).await
+        }
+        Transport::Unix | Transport::Tcp => Err(Failure::Other("no way into a pod".into())),
+    };
+    if let Err(Failure::Other(source)) = &opened
+        && source.downcast_ref::<RequestError>().is_some_and(RequestError::is_unauthorized)
+    {
+        cluster.forget();
+    }
+    opened
+}
+
+/// mTLS over whatever reaches the pod's port.
+struct Secured<'a> {
+    connection: &'a Connection,
+    target: &'a Target,
+    identity: &'a Identity,
+}
+
+impl Secured<'_> {
+    async fn open<S, F>(&self, dial: impl Fn() -> F) -> Result<Stream, Failure>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        F: Future<Output = Result<S, Failure>>,
+    {
+        let connector = self.identity.connector(self.connection, self.target).await?;
+        match handshake(&connector, dial().await?).await {
+            Err(Failure::Untrusted(error)) => match self.identity.renewed(self.connection, self.target).await {
+                Some(connector) => handshake(&connector, dial().await?).await,
+                None => Err(Failure::Untrusted(error)),
+            },
+            outcome => outcome,
+        }
+    }
+}
+
+async fn handshake<S>(connector: &TlsConnector, stream: S) -> Result<Stream, Failure>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let name = ServerName::try_from(TLS_SERVER_NAME).map_err(|error| Failure::Other(error.into()))?;
+    match tokio::time::timeout(TLS_TIMEOUT, connector.connect(name, stream)).await {
+        Ok(Ok(stream)) => Ok(Box::new(stream)),
+        Ok(Err(error)) => Err(handshake_failure(error)),
+        Err(_) => Err(Failure::Other(format!("no TLS handshake within {} s", TLS_TIMEOUT.as_secs()).into())),
+    }
+}
+
+fn handshake_failure(error: io::Error) -> Failure {
+    let is_tls = error.get_ref().is_some_and(|inner| inner.is::<tokio_rustls::rustls::Error>());
+    if is_tls {
+        return Failure::Untrusted(error.into());
+    }
+    // The kubelet's words on the error channel: long, and only the end of them says something.
+    if error.to_string().contains("connection refused") {
+        return Failure::Refused(format!("nothing listens on port {TLS_PORT} in the pod: connection refused").into());
+    }
+    Failure::Other(error.into())
+}
+
+async fn tcp(address: IpAddr) -> Result<TcpStream, Failure> {
+    match tokio::time::timeout(TCP_TIMEOUT, TcpStream::connect((address, TLS_PORT))).await {
+        Ok(Ok(stream)) => {
+            // Small frames go back and forth; a failure here costs only speed.
+            let _ = stream.set_nodelay(true);
+            Ok(stream)
+        }
+        Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => Err(Failure::Refused(error.into())),
+        Ok(Err(error)) => Err(Failure::Other(error.into())),
+        Err(_) => Err(Failure::Other(format!("no answer from {address}:{TLS_PORT} within 1 s").into())),
+    }
+}
+
+async fn port_forward(connection: &Connection, pod: &PodName) -> Result<ChannelStream, Failure> {
+    let request = pods(connection).portforward(pod.as_str(), &[TLS_PORT]).map_err(into_failure)?;
+    let upgraded = ask(connection.client.connect(request)).await.map_err(|error| refusal(error, pod))?;
+    let (stream, _first) = ChannelStream::open(upgraded.into_stream(), Wire::PortForward);
+    Ok(stream)
+}
+
+async fn exec(connection: &Connection, pod: &PodName) -> Result<Stream, Failure> {
+    let params = AttachParams::default().container(BUILDKITD).stdin(true).stdout(true).stderr(true).tty(false);
+    let request = pods(connection).exec(pod.as_str(), ["buildctl", "dial-stdio"], &params).map_err(into_failure)?;
+    let upgraded = ask(connection.client.connect(request)).await.map_err(|error| refusal(error, pod))?;
+    let wire = Wire::Exec { close_signal: upgraded.supports_stream_close() };
+    let (stream, first) = ChannelStream::open(upgraded.into_stream(), wire);
+    // The upgrade says nothing of the command: it may not exist, or find no buildkitd (docker/buildx#4040).
+    match tokio::time::timeout(EXEC_SILENCE, first.arrived()).await {
+        Ok(Ok(())) | Err(_) => Ok(Box::new(stream)),
+        Ok(Err(error)) => Err(Failure::Other(error.into())),
+    }
+}
+
+fn pods(connection: &Connection) -> Request {
+    Request::new(Pod::url_path(&(), Some(&connection.namespace)))
+}
+
+fn into_failure(error: impl Into<BoxError>) -> Failure {
+    Failure::Other(error.into())
+}
+
+fn refusal(error: RequestError, pod: &PodName) -> Failure {
+    match error {
+        RequestError::Refused { code: 404, ref message, .. } if message.contains(pod.as_str()) => Failure::Gone,
+        error => error.into(),
+    }
+}

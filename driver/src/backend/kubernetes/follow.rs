@@ -1,0 +1,190 @@
+//! Keeps the snapshot current by watches, for as long as the backend lives. Nothing is polled.
+
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::stream::{BoxStream, FuturesUnordered};
+use futures::{Stream, StreamExt};
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{Event, Pod};
+use kube::Api;
+use kube::runtime::WatchStreamExt;
+use kube::runtime::watcher::{self, Config, DefaultBackoff, watcher};
+use tokio::sync::watch;
+
+use super::client::{Cluster, Connection};
+use super::errors::RequestError;
+use super::view::View;
+use super::{Target, logs};
+use crate::backend::Pods;
+use crate::manifest;
+use crate::report::chain;
+
+/// How long the events of a pod are followed after it began to run: the last ones come late.
+const EVENTS_LINGER: Duration = Duration::from_secs(2);
+
+/// The view and its snapshots.
+#[derive(Debug)]
+pub(super) struct Shared {
+    view: Mutex<View>,
+    snapshots: watch::Sender<Pods>,
+}
+
+impl Shared {
+    pub(super) fn new() -> Self {
+        Self { view: Mutex::default(), snapshots: watch::Sender::new(Pods::unknown()) }
+    }
+
+    pub(super) fn subscribe(&self) -> watch::Receiver<Pods> {
+        self.snapshots.subscribe()
+    }
+
+    pub(super) fn read<T>(&self, read: impl FnOnce(&View) -> T) -> T {
+        read(&self.view.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Changes the view and tells of it if anybody could see the difference.
+    pub(super) fn change<T>(&self, change: impl FnOnce(&mut View) -> T) -> T {
+        let mut view = self.view.lock().unwrap_or_else(PoisonError::into_inner);
+        let result = change(&mut view);
+        let now = view.snapshot();
+        self.snapshots.send_if_modified(|before| {
+            let differs = *before != now;
+            *before = now;
+            differs
+        });
+        result
+    }
+}
+
+/// Runs until it is dropped.
+pub(super) async fn follow(cluster: Arc<Cluster>, target: Arc<Target>, shared: Arc<Shared>) {
+    let mut pauses = DefaultBackoff::default();
+    loop {
+        match cluster.connection().await {
+            Ok(connection) => {
+                shared.change(|view| view.disconnected(None));
+                follow_connection(&connection, &target, &shared).await;
+                tracing::warn!(server = %connection.server, "the API server refuses the credentials, reading them again");
+                cluster.forget();
+            }
+            Err(error) => {
+                tracing::warn!(node = %target.node.name, error = chain(&error), "no connection to the cluster");
+                shared.change(|view| view.disconnected(Some(chain(&error))));
+                cluster.forget();
+            }
+        }
+        tokio::time::sleep(pauses.next().unwrap_or(EVENTS_LINGER)).await;
+    }
+}
+
+/// Returns when the credentials are refused.
+async fn follow_connection(connection: &Connection, target: &Target, shared: &Shared) {
+    let namespace = &connection.namespace;
+    let client = || connection.client.clone();
+    let by_name = Config::default().fields(&format!("metadata.name={}", target.deployment_name()));
+    let by_label = Config::default().labels(&manifest::selector(&target.node));
+    let mut deployments = pin!(watched(Api::<Deployment>::namespaced(client(), namespace), by_name));
+    let mut pods = pin!(watched(Api::<Pod>::namespaced(client(), namespace), by_label));
+    let mut events: Option<BoxStream<'_, watcher::Result<watcher::Event<Event>>>> = None;
+    let mut crash_logs = FuturesUnordered::new();
+    loop {
+        let is_over = events.is_some() && !shared.read(View::wants_events);
+        tokio::select! {
+            Some(next) = deployments.next() => match next {
+                Ok(event) => shared.change(|view| view.deployment(event)),
+                Err(error) => {
+                    let error = request_error(error);
+                    shared.change(|view| view.deployments_failed(watch_failed("deployments", connection, &error)));
+                    if error.is_unauthorized() {
+                        return;
+                    }
+                }
+            },
+            Some(next) = pods.next() => match next {
+                Ok(event) => shared.change(|view| view.pod(event)),
+                Err(error) => {
+                    let error = request_error(error);
+                    shared.change(|view| view.pods_failed(watch_failed("pods", connection, &error)));
+                    if error.is_unauthorized() {
+                        return;
+                    }
+                }
+            },
+            Some(next) = next_event(&mut events) => match next {
+                Ok(event) => shared.change(|view| view.event(event)),
+                Err(error) => {
+                    let error = request_error(error);
+                    tracing::debug!(error = chain(&error), "the watch of events failed");
+                    if error.is_forbidden() {
+                        let note = format!(
+                            "not allowed to watch events in namespace {namespace}: why a pod does not start may stay unknown"
+                        );
+                        shared.change(|view| view.events_refused(note));
+                        events = None;
+                    }
+                }
+            },
+            Some((pod, crash, read)) = crash_logs.next() => match read {
+                Ok(text) => shared.change(|view| view.crash_output(pod, crash, text)),
+                Err(error) => {
+                    let error: RequestError = error;
+                    tracing::debug!(pod, error = chain(&error), "the output of a crashed container cannot be read");
+                }
+            },
+            () = linger(is_over) => events = None,
+        }
+        if events.is_none() && shared.read(View::wants_events) {
+            let api = Api::<Event>::namespaced(client(), namespace);
+            events = Some(watched(api, Config::default().fields("involvedObject.kind=Pod")).boxed());
+        }
+        for (pod, crash) in shared.change(View::crashes_to_read) {
+            crash_logs.push(async move {
+                let read = logs::crash_log(connection, &pod, &crash).await;
+                (pod, crash, read)
+            });
+        }
+    }
+}
+
+fn watched<K>(api: Api<K>, config: Config) -> impl Stream<Item = watcher::Result<watcher::Event<K>>> + Send
+where
+    K: kube::Resource + Clone + serde::de::DeserializeOwned + std::fmt::Debug + Send + 'static,
+{
+    watcher(api, config).default_backoff()
+}
+
+async fn next_event(
+    events: &mut Option<BoxStream<'_, watcher::Result<watcher::Event<Event>>>>,
+) -> Option<watcher::Result<watcher::Event<Event>>> {
+    match events {
+        Some(events) => events.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn linger(is_over: bool) {
+    match is_over {
+        true => tokio::time::sleep(EVENTS_LINGER).await,
+        false => std::future::pending().await,
+    }
+}
+
+fn watch_failed(resource: &str, connection: &Connection, error: &RequestError) -> String {
+    let namespace = &connection.namespace;
+    match error.is_forbidden() {
+        true => format!("not allowed to watch {resource} in namespace {namespace}: {}", chain(error)),
+        false => format!("failed to watch {resource} at {}: {}", connection.server, chain(error)),
+    }
+}
+
+fn request_error(error: watcher::Error) -> RequestError {
+    match error {
+        watcher::Error::InitialListFailed(error)
+        | watcher::Error::WatchStartFailed(error)
+        | watcher::Error::WatchFailed(error) => error.into(),
+        watcher::Error::WatchError(status) => status.into(),
+        other @ watcher::Error::NoResourceVersion => RequestError::Lost(other.into()),
+    }
+}

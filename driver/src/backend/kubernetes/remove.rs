@@ -1,0 +1,49 @@
+//! Removes the node's objects. What is not there is removed already.
+
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::{DeleteParams, Resource};
+use kube::{Api, ResourceExt};
+use serde::de::DeserializeOwned;
+
+use super::Target;
+use super::client::Connection;
+use super::errors::{Asked, ask};
+use crate::backend::DeleteError;
+
+/// Tries every object, whatever happens to the others, and reports the first failure with the rest of them in it.
+pub(super) async fn remove(connection: &Connection, target: &Target) -> Result<(), DeleteError> {
+    let deployment = target.deployment_name();
+    let secret = target.secret_name();
+    // The pods first: they hold the Secret.
+    let outcomes = [
+        remove_one::<Deployment>(connection, "deployments", &deployment).await,
+        remove_one::<Secret>(connection, "secrets", &secret).await,
+    ];
+    let mut failures: Vec<DeleteError> = outcomes.into_iter().filter_map(Result::err).collect();
+    match failures.len() {
+        0 => Ok(()),
+        1 => Err(failures.remove(0)),
+        _ => Err(DeleteError::Refused {
+            object: format!("deployment {deployment} and secret {secret}"),
+            source: failures.iter().map(|error| crate::report::chain(error)).collect::<Vec<_>>().join("; ").into(),
+        }),
+    }
+}
+
+async fn remove_one<K>(connection: &Connection, resource: &'static str, name: &str) -> Result<(), DeleteError>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + ResourceExt
+        + Clone
+        + DeserializeOwned
+        + std::fmt::Debug,
+{
+    let api: Api<K> = Api::namespaced(connection.client.clone(), &connection.namespace);
+    match ask(api.delete(name, &DeleteParams::background())).await {
+        Ok(_) => Ok(()),
+        Err(error) if error.is_not_found() => Ok(()),
+        Err(error) => Err(Asked { verb: "delete", resource, name }.delete_error(connection, error)),
+    }
+}

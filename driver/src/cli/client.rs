@@ -1,0 +1,144 @@
+//! The command line's end of the daemon's API: bounded calls whose failures say what was attempted.
+
+use std::future::Future;
+use std::time::Duration;
+
+use buildfleet_proto::fleet::fleet_client::FleetClient;
+use buildfleet_proto::fleet::{
+    BootstrapRequest, Builder, CreateRequest, CreateResponse, InspectRequest, LeaveRequest, ListRequest, LogChunk,
+    LogsRequest, Progress, RemoveRequest, StopRequest, UseRequest, VersionRequest, VersionResponse,
+};
+use tonic::transport::Channel;
+use tonic::{Response, Status, Streaming};
+
+use super::failure::Failure;
+use crate::daemon::launch::{self, LaunchError};
+use crate::settings::Settings;
+
+/// How long the daemon may take for one answer. It asks no pod and no cluster for most of them; `create` reads
+/// kubeconfig files and may run an exec plugin.
+const ANSWER: Duration = Duration::from_secs(60);
+
+/// A connection to the daemon.
+#[derive(Debug, Clone)]
+pub(super) struct Client(FleetClient<Channel>);
+
+impl Client {
+    /// Starts the daemon when none runs.
+    pub(super) async fn connect(settings: &Settings) -> Result<Self, Failure> {
+        launch::connect_or_start(settings).await.map(Self).map_err(unreachable)
+    }
+
+    /// The daemon that runs; `None` when none does.
+    pub(super) async fn connect_to_running(settings: &Settings) -> Result<Option<Self>, Failure> {
+        launch::connect(settings).await.map(|client| client.map(Self)).map_err(unreachable)
+    }
+
+    pub(super) async fn version(&mut self) -> Result<VersionResponse, Failure> {
+        bounded(self.0.version(VersionRequest {})).await.map_err(|f| f.doing("ask the daemon for its version"))
+    }
+
+    pub(super) async fn create(&mut self, request: CreateRequest) -> Result<CreateResponse, Failure> {
+        bounded(self.0.create(request)).await
+    }
+
+    /// By name.
+    pub(super) async fn list(&mut self) -> Result<Vec<Builder>, Failure> {
+        let mut builders =
+            bounded(self.0.list(ListRequest {})).await.map_err(|f| f.doing("list the builders"))?.builders;
+        builders.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(builders)
+    }
+
+    /// An empty `builder` is the current one.
+    pub(super) async fn inspect(&mut self, builder: &str) -> Result<Builder, Failure> {
+        let answer = bounded(self.0.inspect(InspectRequest { builder: builder.to_owned() })).await;
+        match answer {
+            Ok(builder) => Ok(builder),
+            Err(failure) => Err(self.with_what_there_is(failure.doing(format!("find {}", called(builder)))).await),
+        }
+    }
+
+    pub(super) async fn select(&mut self, builder: &str) -> Result<(), Failure> {
+        let answer = bounded(self.0.r#use(UseRequest { builder: builder.to_owned() })).await;
+        match answer {
+            Ok(_) => Ok(()),
+            Err(failure) => {
+                Err(self.with_what_there_is(failure.doing(format!("make {} the current one", called(builder)))).await)
+            }
+        }
+    }
+
+    pub(super) async fn bootstrap(
+        &mut self,
+        builder: &str,
+        node: &str,
+        timeout_seconds: u32,
+    ) -> Result<Streaming<Progress>, Failure> {
+        let request = BootstrapRequest { builder: builder.to_owned(), node: node.to_owned(), timeout_seconds };
+        bounded(self.0.bootstrap(request)).await
+    }
+
+    pub(super) async fn leave(&mut self, builder: &str, node: &str) -> Result<Streaming<Progress>, Failure> {
+        bounded(self.0.leave(LeaveRequest { builder: builder.to_owned(), node: node.to_owned() })).await
+    }
+
+    pub(super) async fn stop(&mut self, builder: &str) -> Result<Streaming<Progress>, Failure> {
+        bounded(self.0.stop(StopRequest { builder: builder.to_owned() })).await
+    }
+
+    pub(super) async fn remove(&mut self, builder: &str, force: bool) -> Result<Streaming<Progress>, Failure> {
+        bounded(self.0.remove(RemoveRequest { builder: builder.to_owned(), force })).await
+    }
+
+    pub(super) async fn logs(&mut self, request: LogsRequest) -> Result<Streaming<LogChunk>, Failure> {
+        bounded(self.0.logs(request)).await
+    }
+
+    /// To an error about a name that is not there: the names that are.
+    pub(super) async fn with_what_there_is(&mut self, failure: Failure) -> Failure {
+        if !failure.is_not_found() {
+            return failure;
+        }
+        match self.list().await {
+            Ok(builders) if builders.is_empty() => failure.hint(CREATE_ONE),
+            Ok(builders) => failure.hint(format!("there are {}", names(&builders))),
+            // The first error is the one to tell.
+            Err(_) => failure,
+        }
+    }
+}
+
+/// Said where a builder is missing.
+pub(super) const CREATE_ONE: &str = "there is no builder yet; create one with `buildfleet create --name NAME`";
+
+/// `kube (kube0, kube1), local (local0)`
+fn names(builders: &[Builder]) -> String {
+    let one = |builder: &Builder| {
+        let nodes: Vec<&str> = builder.nodes.iter().map(|node| node.name.as_str()).collect();
+        format!("{} ({})", builder.name, nodes.join(", "))
+    };
+    builders.iter().map(one).collect::<Vec<_>>().join(", ")
+}
+
+/// How an error calls a builder.
+pub(super) fn called(builder: &str) -> String {
+    if builder.is_empty() { "the current builder".to_owned() } else { format!("builder {builder}") }
+}
+
+fn unreachable(error: LaunchError) -> Failure {
+    let hint = error.hint();
+    let failure = Failure::no_daemon(error);
+    match hint {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
+}
+
+async fn bounded<T>(call: impl Future<Output = Result<Response<T>, Status>>) -> Result<T, Failure> {
+    match tokio::time::timeout(ANSWER, call).await {
+        Ok(Ok(response)) => Ok(response.into_inner()),
+        Ok(Err(status)) => Err(Failure::refused(status)),
+        Err(_) => Err(Failure::no_answer(ANSWER)),
+    }
+}

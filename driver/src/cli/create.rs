@@ -1,0 +1,194 @@
+//! `buildfleet create`: makes a builder, adds a node to one, changes a node, or removes one with `--leave`.
+
+use std::path::PathBuf;
+
+use buildfleet_proto::fleet::CreateRequest;
+
+use super::choice::{Given, choose};
+use super::client::{Client, called};
+use super::failure::Failure;
+use super::json::{BuilderView, Done};
+use super::output::{Format, json_line, print};
+use super::progress::{Style, follow, follow_or_interrupt};
+use super::{Context, buildx, start};
+use crate::builder::Driver;
+
+/// Create a builder, add a node to it with --append, or remove a node with --leave
+///
+/// Prints the builder's name. Where docker buildx is installed, the builder is registered there too, with one `remote`
+/// node per node.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The builder's name; without it, one is invented
+    #[arg(long, value_name = "NAME", required_if_eq_any([("append", "true"), ("leave", "true")]))]
+    name: Option<String>,
+    /// kubernetes, local or remote; without it, kubernetes if there is a kubeconfig, else local
+    #[arg(long)]
+    driver: Option<String>,
+    /// Options of the driver, as in replicas=2,namespace=builds; may be repeated
+    #[arg(long, value_name = "KEY=VALUE,...")]
+    driver_opt: Vec<String>,
+    /// The node to create, change or remove; without it, NAME0, NAME1, ...
+    #[arg(long, value_name = "NAME", required_if_eq("leave", "true"))]
+    node: Option<String>,
+    /// Add a node to a builder that exists
+    #[arg(long, conflicts_with = "leave")]
+    append: bool,
+    /// Remove a node, with its pods, from a builder
+    #[arg(long, conflicts_with_all = ["driver", "driver_opt", "platform", "buildkitd_flags", "bootstrap", "use_it",
+        "timeout", "kubeconfig", "context", "dry_run", "endpoint"])]
+    leave: bool,
+    /// Platforms that builds of the node are for, as in linux/amd64,linux/arm64; may be repeated
+    #[arg(long, value_name = "PLATFORM,...")]
+    platform: Vec<String>,
+    /// Arguments of buildkitd, in a shell's quoting
+    #[arg(long, value_name = "FLAGS", allow_hyphen_values = true)]
+    buildkitd_flags: Option<String>,
+    /// Start the node's pods and wait until they are ready; what was created is removed again when they do not start
+    #[arg(long)]
+    bootstrap: bool,
+    /// Make the builder the current one
+    #[arg(long = "use")]
+    use_it: bool,
+    /// How long the node's pods may take to start, as in 90s or 5m: short for --driver-opt timeout=DURATION
+    #[arg(long, value_name = "DURATION")]
+    timeout: Option<String>,
+    /// The kubeconfig file to take the cluster from, instead of $KUBECONFIG and ~/.kube/config
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+    /// The context in the kubeconfig; without it, its current one at this moment
+    #[arg(long, value_name = "NAME")]
+    context: Option<String>,
+    /// Only check what is given
+    #[arg(long)]
+    dry_run: bool,
+    /// The address of a buildkitd for the remote driver: unix:///path or tcp://host:port
+    endpoint: Option<String>,
+}
+
+pub(super) async fn run(args: Args, context: &Context) -> Result<(), Failure> {
+    if args.leave {
+        return leave(args, context).await;
+    }
+    let mut client = context.client().await?;
+    let name = args.name.clone().unwrap_or_default();
+    let (bootstrap, dry_run, use_it) = (args.bootstrap, args.dry_run, args.use_it);
+    let before = match client.list().await?.into_iter().find(|builder| builder.name == name.to_ascii_lowercase()) {
+        None if args.append => {
+            client.inspect(&name).await?;
+            None
+        }
+        before => before,
+    };
+    let (request, why) = request(args, before.as_ref().and_then(|builder| builder.driver.parse().ok()), context)?;
+    let driver = request.driver.clone();
+    let doing = if name.is_empty() { "create a builder".to_owned() } else { format!("create {}", called(&name)) };
+    // Before anything is made: buildx may know another builder by this name.
+    let tool = buildx::ready_for(context, &mut client, &name).await.map_err(|failure| failure.doing(doing.clone()))?;
+    let created = client.create(request).await.map_err(|failure| failure.doing(doing))?;
+    if let Some(why) = why {
+        context.info(&format!("using the {driver} driver: {why}"));
+    }
+    created.warnings.iter().for_each(|warning| context.warning(warning));
+    let Some(mut builder) = created.builder else {
+        return Err(Failure::other("the daemon's answer has no builder"));
+    };
+    if dry_run {
+        context.info("nothing was created: --dry-run is given");
+        return Ok(());
+    }
+    if bootstrap {
+        let is_new = |name: &str| before.as_ref().is_none_or(|old| old.nodes.iter().all(|node| node.name != name));
+        let started = start::bootstrap(&mut client, context, &builder.name, &created.node).await;
+        if let Err(failure) = started {
+            if failure.is_interrupted() || !is_new(&created.node) {
+                // It stays, so that it can be followed or changed again, and buildx has to know it.
+                buildx::register(context, &mut client, tool, &builder, &created.node, use_it).await;
+            } else {
+                undo(&mut client, context, &builder.name, &created.node, before.is_none()).await;
+            }
+            return Err(failure);
+        }
+        builder = client.inspect(&builder.name).await?;
+    }
+    buildx::register(context, &mut client, tool, &builder, &created.node, use_it).await;
+    match context.format {
+        Format::Text => print(format!("{}\n", builder.name)),
+        Format::Json => print(json_line(&BuilderView::from(builder))?),
+    }
+}
+
+fn request(
+    args: Args,
+    existing: Option<Driver>,
+    context: &Context,
+) -> Result<(CreateRequest, Option<String>), Failure> {
+    let driver = match args.driver.as_deref().map(str::parse::<Driver>).transpose() {
+        Ok(driver) => driver,
+        Err(error) => return Err(Failure::usage(error.to_string())),
+    };
+    let kubeconfig = match args.kubeconfig.map(std::path::absolute).transpose() {
+        Ok(path) => path,
+        Err(error) => return Err(Failure::usage(format!("--kubeconfig is no path: {error}"))),
+    };
+    let choice = choose(Given {
+        driver,
+        existing,
+        endpoint: args.endpoint.is_some(),
+        kubeconfig,
+        context: args.context,
+        found: context.settings.kubeconfig(),
+        in_cluster: context.in_cluster(),
+    })?;
+    let mut driver_opt = args.driver_opt;
+    if let Some(timeout) = args.timeout {
+        driver_opt.push(format!("timeout={timeout}"));
+    }
+    let request = CreateRequest {
+        builder: args.name.unwrap_or_default(),
+        node: args.node.unwrap_or_default(),
+        driver: choice.driver.to_string(),
+        append: args.append,
+        driver_opt,
+        platform: args.platform,
+        buildkitd_flags: args.buildkitd_flags.unwrap_or_default(),
+        endpoint: args.endpoint.unwrap_or_default(),
+        kubeconfig: choice.kubeconfig,
+        r#use: args.use_it,
+        dry_run: args.dry_run,
+    };
+    Ok((request, choice.why))
+}
+
+/// Takes back what this command made, so that a failed `create --bootstrap` leaves nothing behind.
+async fn undo(client: &mut Client, context: &Context, builder: &str, node: &str, whole: bool) {
+    let what = if whole { called(builder) } else { format!("node {node}") };
+    let stream = if whole { client.remove(builder, true).await } else { client.leave(builder, node).await };
+    let undone = match stream {
+        Ok(stream) => follow(stream, Style::Quiet).await,
+        Err(failure) => Err(failure),
+    };
+    match undone {
+        Ok(()) => context.info(&format!("{what} was removed again, because its pods did not start")),
+        Err(failure) => context.failed(&failure.doing(format!("remove {what} again"))),
+    }
+}
+
+async fn leave(args: Args, context: &Context) -> Result<(), Failure> {
+    // Both are required by the arguments' rules.
+    let (name, node) = (args.name.unwrap_or_default(), args.node.unwrap_or_default());
+    let mut client = context.client().await?;
+    let left = match client.leave(&name, &node).await {
+        Ok(stream) => follow_or_interrupt(stream, context.progress).await,
+        Err(failure) => Err(failure),
+    };
+    if let Err(failure) = left {
+        let failure = failure.doing(format!("remove node {node} from {}", called(&name)));
+        return Err(client.with_what_there_is(failure).await);
+    }
+    buildx::leave(context, &mut client, &name, &node).await;
+    match context.format {
+        Format::Text => print(format!("{name}\n")),
+        Format::Json => print(json_line(&Done { name: &name, result: "left" })?),
+    }
+}

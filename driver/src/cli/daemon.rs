@@ -1,0 +1,29 @@
+//! `buildfleet daemon`.
+
+use std::time::Duration;
+
+use super::failure::Failure;
+use crate::daemon::{self, DRAIN, RunOptions};
+use crate::report;
+use crate::settings::Settings;
+
+/// Run the daemon in the foreground
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// A command started it, and nobody waits for its end
+    #[arg(long, hide = true)]
+    on_demand: bool,
+    /// How many seconds builds may go on after the first SIGTERM; a second one ends them at once
+    #[arg(long, value_name = "SECONDS", default_value_t = DRAIN.as_secs())]
+    drain: u64,
+}
+
+pub(super) fn run(args: &Args, settings: Settings) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::other(format!("failed to start the runtime: {error}")))?;
+    let options = RunOptions { on_demand: args.on_demand, drain: Duration::from_secs(args.drain) };
+    let ended = runtime.block_on(daemon::run(settings, options));
+    // What blocks there is a read of a file at most, and nothing waits for it.
+    runtime.shutdown_background();
+    ended.map_err(|error| Failure::other(report::chain(&error)))
+}

@@ -1,0 +1,139 @@
+//! `buildfleet inspect`: all that is known of one builder.
+
+use buildfleet_proto::fleet::{Builder, Node};
+
+use super::failure::Failure;
+use super::json::BuilderView;
+use super::output::{Format, json_line, print};
+use super::table::{columns, printable};
+use super::{Context, platforms, start};
+
+/// Show a builder, its nodes and their pods; starts no pod unless `--bootstrap` is given
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The builder; without it, $BUILDFLEET_BUILDER or the current one
+    name: Option<String>,
+    /// Start the builder's pods first and wait until they are ready
+    #[arg(long)]
+    bootstrap: bool,
+}
+
+pub(super) async fn run(args: Args, context: &Context) -> Result<(), Failure> {
+    let mut client = context.client().await?;
+    let name = context.builder(args.name);
+    let mut builder = client.inspect(&name).await?;
+    if args.bootstrap {
+        start::bootstrap(&mut client, context, &builder.name, "").await?;
+        builder = client.inspect(&builder.name).await?;
+    }
+    match context.format {
+        Format::Text => print(text(&builder)),
+        Format::Json => print(json_line(&BuilderView::from(builder))?),
+    }
+}
+
+/// buildx's layout, with our own lines in their places.
+fn text(builder: &Builder) -> String {
+    let mut head = vec![line("Name:", &builder.name), line("Driver:", &builder.driver)];
+    if let Some(last) = &builder.last_activity {
+        head.push(line("Last Activity:", &date(last.seconds, &last.to_string())));
+    }
+    head.push(line("Socket:", &format!("unix://{}", builder.socket)));
+    let mut text = columns(&head, 0, 1);
+    text.push_str("\nNodes:\n");
+    for (i, node) in builder.nodes.iter().enumerate() {
+        if i > 0 {
+            text.push('\n');
+        }
+        text.push_str(&node_text(node));
+    }
+    text
+}
+
+fn node_text(node: &Node) -> String {
+    let mut lines = vec![line("Name:", &node.name), line("Endpoint:", &node.endpoint)];
+    if !node.driver_opts.is_empty() {
+        let mut opts: Vec<String> = node.driver_opts.iter().map(|(key, value)| format!("{key}=\"{value}\"")).collect();
+        opts.sort();
+        lines.push(line("Driver Options:", &opts.join(" ")));
+    }
+    lines.push(line("Status:", &node.status));
+    if !node.reason.is_empty() {
+        lines.push(line("Error:", &node.reason.trim().replace('\n', "; ")));
+    }
+    if !node.buildkitd_flags.is_empty() {
+        lines.push(line("BuildKit daemon flags:", &node.buildkitd_flags.join(" ")));
+    }
+    if !node.buildkit_version.is_empty() {
+        lines.push(line("BuildKit version:", &node.buildkit_version));
+    }
+    let marked = platforms::marked(&node.platforms, &node.worker_platforms);
+    if !marked.is_empty() {
+        lines.push(line("Platforms:", &marked.join(", ")));
+    }
+    lines.push(line("Socket:", &format!("unix://{}", node.socket)));
+    let ready = node.pods.iter().filter(|pod| pod.status == "ready").count();
+    lines.push(line("Pods:", &format!("{ready} of {} ready", node.wanted)));
+    let mut text = columns(&lines, 0, 1);
+
+    if !node.pods.is_empty() {
+        let header = [" NAME", "STATUS", "HOST", "TRANSPORT", "CONNECTIONS", "REASON"];
+        let mut rows = vec![header.map(str::to_owned).to_vec()];
+        rows.extend(node.pods.iter().map(|pod| {
+            let connections = pod.connections.to_string();
+            let name = format!(" {}", pod.name);
+            [&name, &pod.status, &pod.host, &pod.transport, &connections, &pod.reason].map(Clone::clone).to_vec()
+        }));
+        text.push_str(&columns(&rows, 0, 2));
+    }
+    if !node.worker_labels.is_empty() {
+        let mut labels: Vec<_> = node.worker_labels.iter().collect();
+        labels.sort();
+        let rows: Vec<_> = labels.into_iter().map(|(key, value)| line(&format!(" {key}:"), value)).collect();
+        text.push_str("Labels:\n");
+        text.push_str(&columns(&rows, 0, 1));
+    }
+    text
+}
+
+/// A name and its value.
+fn line(name: &str, value: &str) -> Vec<String> {
+    vec![name.to_owned(), printable(value)]
+}
+
+/// Go's spelling of a time in UTC, which buildx prints, from RFC 3339. `seconds` zero is no time at all.
+fn date(seconds: i64, rfc3339: &str) -> String {
+    if seconds == 0 {
+        return "never".to_owned();
+    }
+    let whole = rfc3339.split(['.', 'Z']).next().unwrap_or(rfc3339);
+    format!("{} +0000 UTC", whole.replace('T', " "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::samples;
+
+    #[test]
+    fn the_layout_is_buildx_s_with_our_own_lines() {
+        let wanted = include_str!("../../../testdata/cli/inspect.txt");
+        assert_eq!(text(&samples::builders()[0]), wanted);
+    }
+
+    #[test]
+    fn a_node_that_was_never_started_shows_what_is_known() {
+        let node =
+            Node { name: "a0".into(), endpoint: "local://".into(), status: "inactive".into(), ..Node::default() };
+        assert_eq!(
+            node_text(&node),
+            "Name:     a0\nEndpoint: local://\nStatus:   inactive\nSocket:   unix://\nPods:     0 of 0 ready\n"
+        );
+    }
+
+    #[test]
+    fn times_are_spelled_as_go_does() {
+        assert_eq!(date(1, "2026-11-21T11:16:13.5Z"), "2026-11-21 11:16:13 +0000 UTC");
+        assert_eq!(date(0, "1970-01-01T00:00:00Z"), "never");
+    }
+}

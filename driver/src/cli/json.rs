@@ -1,0 +1,128 @@
+//! The documents of `--format json`. Field names are those of `docker buildx ls --format json` where it has the field.
+
+use std::collections::BTreeMap;
+
+use buildfleet_proto::fleet;
+use serde::Serialize;
+
+use super::platforms;
+
+/// A builder, as `ls`, `inspect` and `create` print it.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct BuilderView {
+    name: String,
+    driver: String,
+    current: bool,
+    /// Always false: the pods of a node are listed in it, and never take its place.
+    dynamic: bool,
+    socket: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    created: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_activity: Option<String>,
+    nodes: Vec<NodeView>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct NodeView {
+    name: String,
+    endpoint: String,
+    socket: String,
+    status: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    err: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    version: String,
+    platforms: Vec<String>,
+    explicit_platforms: Vec<String>,
+    driver_opts: BTreeMap<String, String>,
+    flags: Vec<String>,
+    labels: BTreeMap<String, String>,
+    wanted: u32,
+    pods: Vec<PodView>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct PodView {
+    name: String,
+    status: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    reason: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    host: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    started: Option<String>,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    transport: String,
+    connections: u32,
+}
+
+impl From<fleet::Builder> for BuilderView {
+    fn from(builder: fleet::Builder) -> Self {
+        let fleet::Builder { name, driver, current, nodes, socket, created, last_activity } = builder;
+        Self {
+            name,
+            driver,
+            current,
+            dynamic: false,
+            socket,
+            created: created.map(|time| time.to_string()),
+            last_activity: last_activity.map(|time| time.to_string()),
+            nodes: nodes.into_iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl From<fleet::Node> for NodeView {
+    fn from(node: fleet::Node) -> Self {
+        let fleet::Node {
+            name,
+            endpoint,
+            socket,
+            status,
+            reason,
+            driver_opts,
+            buildkitd_flags,
+            platforms,
+            worker_platforms,
+            buildkit_version,
+            wanted,
+            pods,
+            worker_labels,
+        } = node;
+        Self {
+            name,
+            endpoint,
+            socket,
+            status,
+            err: reason,
+            version: buildkit_version,
+            platforms: platforms::all(&platforms, &worker_platforms),
+            explicit_platforms: platforms,
+            driver_opts: driver_opts.into_iter().collect(),
+            flags: buildkitd_flags,
+            labels: worker_labels.into_iter().collect(),
+            wanted,
+            pods: pods.into_iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl From<fleet::Pod> for PodView {
+    fn from(pod: fleet::Pod) -> Self {
+        let fleet::Pod { name, status, reason, host, started, connections, transport } = pod;
+        Self { name, status, reason, host, started: started.map(|time| time.to_string()), transport, connections }
+    }
+}
+
+/// What a command did to a builder, where there is nothing to show of it.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct Done<'a> {
+    pub(super) name: &'a str,
+    /// `removed`, `stopped`, `left` or `current`.
+    pub(super) result: &'a str,
+}

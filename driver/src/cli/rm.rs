@@ -1,0 +1,56 @@
+//! `buildfleet rm`: removes builders with all that they have in their cluster.
+
+use super::client::{Client, called};
+use super::failure::Failure;
+use super::json::Done;
+use super::output::{Format, json_line, print};
+use super::progress::follow_or_interrupt;
+use super::{Context, buildx};
+
+/// Remove builders with their pods, here and in docker buildx
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[arg(required_unless_present = "all")]
+    names: Vec<String>,
+    /// Every builder
+    #[arg(long, conflicts_with = "names")]
+    all: bool,
+    /// Forget a builder although its cluster cannot be reached or refuses to delete its pods
+    #[arg(long, short)]
+    force: bool,
+}
+
+pub(super) async fn run(args: Args, context: &Context) -> Result<(), Failure> {
+    let mut client = context.client().await?;
+    let names =
+        if args.all { client.list().await?.into_iter().map(|builder| builder.name).collect() } else { args.names };
+    // One that fails does not keep the others; the first failure is the command's.
+    let mut first = None;
+    for name in names {
+        match remove(&mut client, context, &name, args.force).await {
+            Ok(()) => {}
+            Err(failure) if failure.is_interrupted() => return Err(failure),
+            Err(failure) => match &first {
+                None => first = Some(failure),
+                Some(_) => context.failed(&failure),
+            },
+        }
+    }
+    first.map_or(Ok(()), Err)
+}
+
+async fn remove(client: &mut Client, context: &Context, name: &str, force: bool) -> Result<(), Failure> {
+    let removed = match client.remove(name, force).await {
+        Ok(stream) => follow_or_interrupt(stream, context.progress).await,
+        Err(failure) => Err(failure),
+    };
+    if let Err(failure) = removed {
+        return Err(client.with_what_there_is(failure.doing(format!("remove {}", called(name)))).await);
+    }
+    buildx::forget(context, client, name).await;
+    match context.format {
+        Format::Text => context.said(&format!("{name} removed")),
+        Format::Json => print(json_line(&Done { name, result: "removed" })?)?,
+    }
+    Ok(())
+}

@@ -1,0 +1,52 @@
+//! Columns of text, padded as docker's tables are.
+
+/// Rows whose cells line up. A column is as wide as its widest cell and the padding, and at least `min` wide; the last
+/// cell of a row is not padded.
+pub(super) fn columns(rows: &[Vec<String>], min: usize, padding: usize) -> String {
+    let mut widths: Vec<usize> = Vec::new();
+    for row in rows {
+        for (i, cell) in row.iter().enumerate() {
+            let width = (cell.chars().count() + padding).max(min);
+            match widths.get_mut(i) {
+                Some(widest) => *widest = width.max(*widest),
+                None => widths.push(width),
+            }
+        }
+    }
+    let mut text = String::new();
+    for row in rows {
+        let mut line = String::new();
+        for (cell, width) in row.iter().zip(&widths) {
+            let cell = printable(cell);
+            line.push_str(&format!("{cell:width$}"));
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+/// Text for one line: what a pod or a registry said ends no row and moves no cursor.
+pub(super) fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows(rows: &[&[&str]]) -> Vec<Vec<String>> {
+        rows.iter().map(|row| row.iter().map(|cell| (*cell).to_owned()).collect()).collect()
+    }
+
+    #[test]
+    fn columns_are_padded_to_their_widest_cell() {
+        let table = rows(&[&["NAME", "STATUS", "X"], &["kube-long-name", "running", "y"], &["a", "", ""]]);
+        assert_eq!(columns(&table, 10, 3), "NAME             STATUS    X\nkube-long-name   running   y\na\n");
+    }
+
+    #[test]
+    fn control_characters_do_not_leave_their_cell() {
+        assert_eq!(columns(&rows(&[&["a\nb\u{1b}[31m", "c"]]), 0, 1), "a b [31m c\n");
+    }
+}

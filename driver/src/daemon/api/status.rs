@@ -1,0 +1,84 @@
+//! Errors into gRPC statuses: a code to act on, the whole chain as the message, hints beside it.
+
+use tonic::{Code, Status};
+
+use crate::backend::LogsError;
+use crate::daemon::hint::with_hint;
+use crate::daemon::plan::PlanError;
+use crate::daemon::registry::{CreateError, LookupError, RemoveError};
+use crate::fleet::StartError;
+use crate::report;
+
+fn status(code: Code, error: &(dyn std::error::Error + 'static), hint: Option<String>) -> Status {
+    let status = Status::new(code, report::chain(error));
+    match hint {
+        Some(hint) => with_hint(status, &hint),
+        None => status,
+    }
+}
+
+pub(super) fn shutting_down() -> Status {
+    Status::unavailable("the daemon is shutting down")
+}
+
+pub(super) fn lookup(error: &LookupError) -> Status {
+    let code = match error {
+        LookupError::NoCurrent => Code::FailedPrecondition,
+        LookupError::NoBuilder { .. } | LookupError::NoNode { .. } | LookupError::NodeNowhere(_) => Code::NotFound,
+    };
+    status(code, error, error.hint())
+}
+
+pub(super) fn create(error: &CreateError) -> Status {
+    let (code, hint) = match error {
+        CreateError::Lookup(error) => return lookup(error),
+        CreateError::Plan(error) => (plan(error), error.hint()),
+        CreateError::Path(_) => (Code::InvalidArgument, None),
+        CreateError::Bind(_) => (Code::FailedPrecondition, None),
+        CreateError::Stop(error) => (Code::Unavailable, error.hint()),
+        CreateError::Save(_) | CreateError::Interrupted(_) => (Code::Internal, None),
+    };
+    status(code, error, hint)
+}
+
+fn plan(error: &PlanError) -> Code {
+    match error {
+        PlanError::Invalid(_) => Code::InvalidArgument,
+        PlanError::Exists(_) | PlanError::NodeTaken(_) => Code::AlreadyExists,
+        PlanError::Missing(_) => Code::NotFound,
+        PlanError::OtherDriver { .. } | PlanError::Moved { .. } => Code::FailedPrecondition,
+    }
+}
+
+pub(super) fn remove(error: &RemoveError) -> Status {
+    let code = match error {
+        RemoveError::Lookup(error) => return lookup(error),
+        RemoveError::LastNode { .. } => Code::FailedPrecondition,
+        RemoveError::Left(_) | RemoveError::Running(_) => Code::Unavailable,
+        RemoveError::Save(_) => Code::Internal,
+    };
+    status(code, error, error.hint())
+}
+
+/// Several nodes may have failed, each for its own reason.
+pub(super) fn start(errors: &[StartError]) -> Status {
+    let code = match errors {
+        [StartError::TimedOut { .. }, ..] => Code::DeadlineExceeded,
+        _ => Code::Unavailable,
+    };
+    let messages: Vec<String> = errors.iter().map(|error| report::chain(error)).collect();
+    let hints = errors.iter().filter_map(|error| match error {
+        StartError::Apply { source, .. } => source.hint(),
+        StartError::TimedOut { .. } | StartError::ShuttingDown => None,
+    });
+    hints.fold(Status::new(code, messages.join("\n")), |status, hint| with_hint(status, &hint))
+}
+
+pub(super) fn logs(error: &LogsError) -> Status {
+    let code = match error {
+        LogsError::Gone(_) => Code::NotFound,
+        LogsError::Unsupported(_) => Code::Unimplemented,
+        LogsError::Failed { .. } => Code::Unavailable,
+    };
+    status(code, error, None)
+}

@@ -1,0 +1,184 @@
+//! Builders, nodes and pods as the API's messages have them: a pure function of what is known.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::time::SystemTime;
+
+use buildfleet_proto::buildkit::{ListWorkersResponse, Platform as WirePlatform};
+use buildfleet_proto::fleet;
+
+use crate::builder::{Builder, BuilderName, Endpoint, KubeContext, Node};
+use crate::daemon::entry::BuilderEntry;
+use crate::fleet::{NodeSnapshot, NodeStatus, PodSnapshot, PodStatus};
+
+pub(super) fn builder(entry: &BuilderEntry, current: bool) -> fleet::Builder {
+    let name = &entry.builder.name;
+    let nodes = entry.builder.nodes.iter().map(|stored| match entry.node(&stored.name) {
+        Some(running) => node(name, stored, &running.fleet.watch().borrow(), Some(running.socket())),
+        None => node(name, stored, &NodeSnapshot::default(), None),
+    });
+    fleet::Builder {
+        name: name.to_string(),
+        driver: entry.builder.driver.to_string(),
+        current,
+        nodes: nodes.collect(),
+        socket: entry.front.path().display().to_string(),
+        created: Some(entry.created.into()),
+        last_activity: entry.last_activity().map(Into::into),
+    }
+}
+
+/// A builder that was only checked: it has no sockets.
+pub(super) fn planned(builder: &Builder) -> fleet::Builder {
+    let nodes = builder.nodes.iter().map(|stored| node(&builder.name, stored, &NodeSnapshot::default(), None));
+    fleet::Builder {
+        name: builder.name.to_string(),
+        driver: builder.driver.to_string(),
+        nodes: nodes.collect(),
+        ..fleet::Builder::default()
+    }
+}
+
+fn node(builder: &BuilderName, node: &Node, known: &NodeSnapshot, socket: Option<&Path>) -> fleet::Node {
+    let workers = known.remembered.workers.as_ref();
+    let (worker_platforms, buildkit_version, worker_labels) = workers.map(reported).unwrap_or_default();
+    fleet::Node {
+        name: node.name.to_string(),
+        endpoint: endpoint(builder, node),
+        socket: socket.map(|path| path.display().to_string()).unwrap_or_default(),
+        status: match known.status {
+            NodeStatus::Running => "running",
+            NodeStatus::Starting => "starting",
+            NodeStatus::Stopped => "stopped",
+            NodeStatus::Inactive => "inactive",
+            NodeStatus::Error => "error",
+        }
+        .to_owned(),
+        reason: known.reason.clone().unwrap_or_default(),
+        driver_opts: node.driver_opts.clone().into_iter().collect(),
+        buildkitd_flags: node.buildkitd_flags.clone(),
+        platforms: node.platforms.iter().map(ToString::to_string).collect(),
+        worker_platforms,
+        buildkit_version,
+        wanted: known.wanted,
+        pods: known.pods.iter().map(pod).collect(),
+        worker_labels,
+    }
+}
+
+fn pod(pod: &PodSnapshot) -> fleet::Pod {
+    fleet::Pod {
+        name: pod.name.to_string(),
+        status: match pod.status {
+            PodStatus::Pending => "pending",
+            PodStatus::Starting => "starting",
+            PodStatus::Ready => "ready",
+            PodStatus::Terminating => "terminating",
+            PodStatus::Failed => "failed",
+        }
+        .to_owned(),
+        reason: pod.reason.clone().unwrap_or_default(),
+        host: pod.host.clone().unwrap_or_default(),
+        started: pod.started.map(|started: SystemTime| started.into()),
+        connections: pod.connections,
+        transport: pod.transport.map(|transport| transport.to_string()).unwrap_or_default(),
+    }
+}
+
+/// As buildx writes it, with the context, which buildx leaves to the file.
+fn endpoint(builder: &BuilderName, node: &Node) -> String {
+    match &node.endpoint {
+        Endpoint::Kubernetes(context) => {
+            let deployment = node.name.object_name();
+            let context = match context {
+                KubeContext::File { context, .. } => format!("&context={context}"),
+                KubeContext::InCluster => String::new(),
+            };
+            format!("kubernetes:///{builder}?deployment={deployment}{context}")
+        }
+        Endpoint::Local => "local://".to_owned(),
+        Endpoint::Remote(address) => address.to_string(),
+    }
+}
+
+/// Platforms without repetition in the order of the workers, versions, and the labels on which all workers agree.
+fn reported(workers: &ListWorkersResponse) -> (Vec<String>, String, HashMap<String, String>) {
+    let mut platforms: Vec<String> = Vec::new();
+    let mut versions: Vec<&str> = Vec::new();
+    let mut labels: BTreeMap<&str, Option<&str>> = BTreeMap::new();
+    for worker in &workers.record {
+        for platform in worker.platforms.iter().map(platform) {
+            if !platforms.contains(&platform) {
+                platforms.push(platform);
+            }
+        }
+        if let Some(version) = &worker.buildkit_version
+            && !versions.contains(&version.version.as_str())
+        {
+            versions.push(&version.version);
+        }
+        for (key, value) in &worker.labels {
+            let seen = labels.entry(key).or_insert(Some(value));
+            *seen = seen.filter(|seen| seen == value);
+        }
+    }
+    let labels = labels.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?.to_owned())));
+    (platforms, versions.join(", "), labels.collect())
+}
+
+fn platform(platform: &WirePlatform) -> String {
+    let WirePlatform { os, architecture, variant, .. } = platform;
+    if variant.is_empty() { format!("{os}/{architecture}") } else { format!("{os}/{architecture}/{variant}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use buildfleet_proto::buildkit::{BuildkitVersion, WorkerRecord};
+
+    use super::*;
+
+    fn worker(variant: &str, version: &str, host: &str) -> WorkerRecord {
+        let of = |architecture: &str, variant: &str| WirePlatform {
+            os: "linux".to_owned(),
+            architecture: architecture.to_owned(),
+            variant: variant.to_owned(),
+            ..WirePlatform::default()
+        };
+        let labels = [("executor", "oci"), ("hostname", host)];
+        WorkerRecord {
+            platforms: vec![of("amd64", ""), of("arm", variant)],
+            buildkit_version: Some(BuildkitVersion { version: version.to_owned(), ..BuildkitVersion::default() }),
+            labels: labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
+            ..WorkerRecord::default()
+        }
+    }
+
+    #[test]
+    fn several_workers_are_reported_as_one() {
+        let record = vec![worker("v7", "v0.26.1", "a"), worker("v6", "v0.26.1", "b"), worker("v7", "v0.25.0", "c")];
+        let (platforms, version, labels) = reported(&ListWorkersResponse { record });
+        assert_eq!(platforms, ["linux/amd64", "linux/arm/v7", "linux/arm/v6"]);
+        assert_eq!(version, "v0.26.1, v0.25.0");
+        assert_eq!(labels, HashMap::from([("executor".to_owned(), "oci".to_owned())]));
+    }
+
+    #[test]
+    fn an_endpoint_names_the_deployment_and_the_context() {
+        let node = |endpoint| Node {
+            name: "kube_0".parse().unwrap(),
+            endpoint,
+            driver_opts: BTreeMap::new(),
+            platforms: Vec::new(),
+            buildkitd_flags: Vec::new(),
+        };
+        let context = KubeContext::File { paths: vec!["/k".into()], context: "prod".to_owned() };
+        for (given, wanted) in [
+            (Endpoint::Kubernetes(context), "kubernetes:///kube?deployment=kube-0&context=prod"),
+            (Endpoint::Kubernetes(KubeContext::InCluster), "kubernetes:///kube?deployment=kube-0"),
+            (Endpoint::Local, "local://"),
+            (Endpoint::Remote("tcp://h:1".parse().unwrap()), "tcp://h:1"),
+        ] {
+            assert_eq!(endpoint(&"kube".parse().unwrap(), &node(given)), wanted);
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! A builder and its nodes as they run: sockets, fleets, and what is written down about them.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::backends::Backends;
+use super::front::{Activity, Front, Target};
+use super::owned::Owned;
+use crate::builder::{Builder, Node, NodeName};
+use crate::fleet::{FleetConfig, NodeFleet, NodeSnapshot, Remembered};
+use crate::options::DriverOptions;
+use crate::report;
+use crate::shutdown::Shutdown;
+use crate::store::{Store, StoredBuilder, StoredNode};
+
+/// The time of the last use is written down at most this often.
+const ACTIVITY: Duration = Duration::from_secs(60);
+
+/// What every node needs.
+#[derive(Debug)]
+pub(super) struct Surroundings {
+    pub(super) backends: Box<dyn Backends>,
+    pub(super) store: Arc<Store>,
+    pub(super) shutdown: Shutdown,
+}
+
+/// A builder as it is now. A change makes another value; nodes and sockets are shared by both.
+#[derive(Debug, Clone)]
+pub(super) struct BuilderEntry {
+    pub(super) builder: Builder,
+    pub(super) created: SystemTime,
+    /// In the order of `builder.nodes`.
+    pub(super) nodes: Vec<Arc<NodeEntry>>,
+    pub(super) front: Arc<Front>,
+}
+
+impl BuilderEntry {
+    pub(super) fn node(&self, name: &NodeName) -> Option<&Arc<NodeEntry>> {
+        self.nodes.iter().find(|node| node.name == *name)
+    }
+
+    pub(super) fn stored(&self) -> StoredBuilder {
+        StoredBuilder { builder: self.builder.clone(), created: self.created }
+    }
+
+    pub(super) fn last_activity(&self) -> Option<SystemTime> {
+        self.nodes.iter().filter_map(|node| *node.activity.borrow()).max()
+    }
+
+    /// Sends connections of the builder's socket to its first node.
+    pub(super) fn aim(&self) {
+        self.front.aim(self.nodes.first().map(|node| node.target()));
+    }
+}
+
+/// A node as it runs.
+#[derive(Debug)]
+pub(super) struct NodeEntry {
+    pub(super) name: NodeName,
+    pub(super) fleet: Arc<NodeFleet>,
+    pub(super) front: Arc<Front>,
+    pub(super) since: Instant,
+    activity: Arc<Activity>,
+    keeper: Owned,
+}
+
+impl NodeEntry {
+    /// Starts to follow the node's pods and sends its socket's connections there. Starts no pod.
+    pub(super) fn start(
+        around: &Surroundings,
+        node: &Node,
+        options: &DriverOptions,
+        front: Arc<Front>,
+        known: StoredNode,
+    ) -> Arc<Self> {
+        let config = FleetConfig {
+            node: node.name.clone(),
+            replicas: options.replicas(),
+            loadbalance: options.loadbalance(),
+            timeout: options.timeout(),
+            platforms: node.platforms.clone(),
+            remembered: known.remembered.clone(),
+        };
+        let backend = around.backends.start(node, options);
+        let fleet = NodeFleet::start(config, backend, around.shutdown.clone());
+        let activity = Arc::new(Activity::new(known.last_activity));
+        let keeping = Keeping {
+            node: node.name.clone(),
+            store: Arc::clone(&around.store),
+            snapshots: fleet.watch(),
+            activity: activity.subscribe(),
+            written: known,
+        };
+        let keeper = Owned::spawn(|stop| keeping.run(stop));
+        let entry = Arc::new(Self { name: node.name.clone(), fleet, front, since: Instant::now(), activity, keeper });
+        entry.front.aim(Some(entry.target()));
+        entry
+    }
+
+    pub(super) fn target(&self) -> Target {
+        Target { fleet: Arc::clone(&self.fleet), activity: Arc::clone(&self.activity) }
+    }
+
+    pub(super) fn socket(&self) -> &Path {
+        self.front.path()
+    }
+
+    /// What would be known after a restart of the daemon.
+    pub(super) fn known(&self) -> StoredNode {
+        StoredNode {
+            remembered: self.fleet.watch().borrow().remembered.clone(),
+            last_activity: *self.activity.borrow(),
+        }
+    }
+
+    /// Writes nothing down any more.
+    pub(super) async fn end_keeping(&self) {
+        self.keeper.end().await;
+    }
+
+    /// Ends all that runs for the node in this process; its pods stay, unless they are of this process.
+    pub(super) async fn close(&self) {
+        self.front.aim(None);
+        self.end_keeping().await;
+        self.fleet.close().await;
+    }
+}
+
+/// What is known of a node whose pods were never started.
+pub(super) fn never_started() -> StoredNode {
+    StoredNode { remembered: Remembered { stopped: true, ..Remembered::default() }, last_activity: None }
+}
+
+/// Writes down what is worth to outlive the daemon, when it changes.
+#[derive(Debug)]
+struct Keeping {
+    node: NodeName,
+    store: Arc<Store>,
+    snapshots: watch::Receiver<NodeSnapshot>,
+    activity: watch::Receiver<Option<SystemTime>>,
+    written: StoredNode,
+}
+
+impl Keeping {
+    async fn run(mut self, stop: CancellationToken) {
+        loop {
+            let wanted = self.wanted();
+            let remembered = wanted.remembered != self.written.remembered;
+            let since =
+                |last: Option<SystemTime>| Some(wanted.last_activity?.duration_since(last?).unwrap_or_default());
+            let active = wanted.last_activity.is_some()
+                && since(self.written.last_activity).is_none_or(|elapsed| elapsed >= ACTIVITY);
+            if remembered || active {
+                self.write(wanted).await;
+            }
+            tokio::select! {
+                () = stop.cancelled() => break,
+                Ok(()) = self.snapshots.changed() => {}
+                Ok(()) = self.activity.changed() => {}
+                else => break,
+            }
+        }
+        let wanted = self.wanted();
+        if wanted != self.written {
+            self.write(wanted).await;
+        }
+    }
+
+    fn wanted(&mut self) -> StoredNode {
+        let remembered = self.snapshots.borrow_and_update().remembered.clone();
+        StoredNode { remembered, last_activity: *self.activity.borrow_and_update() }
+    }
+
+    async fn write(&mut self, wanted: StoredNode) {
+        let (store, node) = (Arc::clone(&self.store), self.node.clone());
+        self.written = wanted.clone();
+        let saved = tokio::task::spawn_blocking(move || store.save_node(&node, &wanted)).await;
+        match saved {
+            Ok(Ok(())) => {}
+            // The next change is the next try; nothing that a user gave is lost.
+            Ok(Err(error)) => {
+                tracing::warn!(node = %self.node, error = report::chain(&error), "failed to remember a node");
+            }
+            Err(error) => tracing::error!(node = %self.node, %error, "the writing of a node was interrupted"),
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! The way from the command line to the daemon: connect, and start one when none answers.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use buildfleet_proto::fleet::fleet_client::FleetClient;
+use hyper_util::rt::TokioIo;
+use tokio::net::UnixStream;
+use tokio::process::{Child, Command};
+use tokio::time::{Instant, sleep};
+use tonic::transport::{Channel, Endpoint, Uri};
+
+use crate::settings::Settings;
+use crate::socket::{DirectoryError, private_directory};
+
+/// How long a started daemon may take until it answers.
+const START: Duration = Duration::from_secs(10);
+
+/// The pause between two tries to connect.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// The pause before another daemon is started, when the last one found that one runs already.
+const AGAIN: Duration = Duration::from_millis(500);
+
+/// How long the greeting on an open socket may take.
+const GREETING: Duration = Duration::from_secs(5);
+
+/// How much of a dead daemon's log is shown.
+const LAST_WORDS: usize = 10;
+
+/// The argument that tells a daemon that nobody waits for its end.
+pub const ON_DEMAND: &str = "--on-demand";
+
+/// A client of the daemon's API.
+pub type Client = FleetClient<Channel>;
+
+/// Why no daemon could be reached.
+#[derive(Debug, thiserror::Error)]
+pub enum LaunchError {
+    #[error(transparent)]
+    Directory(DirectoryError),
+    #[error("failed to connect to the daemon at {}", path.display())]
+    Connect {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("the daemon at {} does not speak its API", path.display())]
+    Greeting {
+        path: PathBuf,
+        #[source]
+        source: tonic::transport::Error,
+    },
+    #[error("failed to find this program's own file")]
+    Program(#[source] io::Error),
+    #[error("failed to write the daemon's log {}", path.display())]
+    Log {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("failed to start {}", program.display())]
+    Spawn {
+        program: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("the daemon ended at its start ({status}), its log {} says:\n{}", log.display(), said.join("\n"))]
+    Died { status: ExitStatus, log: PathBuf, said: Vec<String> },
+    #[error("no daemon answers at {} after {} s", path.display(), START.as_secs())]
+    Silent { path: PathBuf },
+}
+
+impl LaunchError {
+    /// What the user can do about it, when there is something.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Silent { .. } => {
+                Some("a daemon that is shutting down may still hold its place: try again".to_owned())
+            }
+            Self::Connect { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                Some("the daemon of another user cannot be used: unset BUILDFLEET_RUNTIME_DIR".to_owned())
+            }
+            _ => None,
+        }
+    }
+}
+
+/// The daemon that runs, `None` when none does.
+///
+/// # Errors
+/// When something is there that is no daemon of this user.
+pub async fn connect(settings: &Settings) -> Result<Option<Client>, LaunchError> {
+    let path = settings.control_socket();
+    match UnixStream::connect(&path).await {
+        Ok(_) => {}
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
+            return Ok(None);
+        }
+        Err(source) => return Err(LaunchError::Connect { path, source }),
+    }
+    // Somebody else's directory could hold somebody else's socket, which would be told what to build.
+    private_directory(settings.runtime_dir()).map_err(LaunchError::Directory)?;
+    let connector = {
+        let path = path.clone();
+        tower::service_fn(move |_: Uri| {
+            let path = path.clone();
+            async move { UnixStream::connect(path).await.map(TokioIo::new) }
+        })
+    };
+    let endpoint = Endpoint::from_static("http://buildfleet.invalid").connect_timeout(GREETING);
+    let channel = endpoint.connect_with_connector(connector).await;
+    channel.map(|channel| Some(FleetClient::new(channel))).map_err(|source| LaunchError::Greeting { path, source })
+}
+
+/// The daemon that runs, or one that is started now from this program's own file.
+///
+/// # Errors
+/// When no daemon could be started, or none answers in time.
+pub async fn connect_or_start(settings: &Settings) -> Result<Client, LaunchError> {
+    if let Some(client) = connect(settings).await? {
+        return Ok(client);
+    }
+    let program = std::env::current_exe().map_err(LaunchError::Program)?;
+    connect_or_start_program(settings, &program).await
+}
+
+/// As [`connect_or_start`], with the program to start given.
+///
+/// # Errors
+/// When no daemon could be started, or none answers in time.
+pub async fn connect_or_start_program(settings: &Settings, program: &Path) -> Result<Client, LaunchError> {
+    let deadline = Instant::now() + START;
+    let mut started: Option<Started> = None;
+    let mut next_start = Instant::now();
+    while Instant::now() < deadline {
+        if let Some(client) = connect(settings).await? {
+            return Ok(client);
+        }
+        started = match started {
+            None if Instant::now() >= next_start => Some(Started::spawn(settings, program)?),
+            None => None,
+            Some(mut daemon) => match daemon.ended() {
+                // The daemon's lock is what makes this free of races: of many that start, one stays.
+                Some(status) if status.success() => {
+                    next_start = Instant::now() + AGAIN;
+                    None
+                }
+                Some(status) => return Err(daemon.died(status)),
+                None => Some(daemon),
+            },
+        };
+        sleep(PAUSE).await;
+    }
+    Err(LaunchError::Silent { path: settings.control_socket() })
+}
+
+#[derive(Debug)]
+struct Started {
+    child: Child,
+    log: PathBuf,
+    /// Where this daemon's own lines begin.
+    offset: u64,
+}
+
+impl Started {
+    fn spawn(settings: &Settings, program: &Path) -> Result<Self, LaunchError> {
+        private_directory(settings.state_dir()).map_err(LaunchError::Directory)?;
+        let log = settings.daemon_log();
+        let failed = |source| LaunchError::Log { path: log.clone(), source };
+        let file = OpenOptions::new().append(true).create(true).mode(0o600).open(&log).map_err(failed)?;
+        let offset = file.metadata().map_err(failed)?.len();
+        let mut command = Command::new(program);
+        // It outlives this process: nothing of the caller's terminal and working directory is kept. It makes a session
+        // of its own when it runs.
+        command.arg("daemon").arg(ON_DEMAND).envs(settings.for_child()).current_dir("/");
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file);
+        let child = command.spawn().map_err(|source| LaunchError::Spawn { program: program.to_owned(), source })?;
+        Ok(Self { child, log, offset })
+    }
+
+    fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().ok().flatten()
+    }
+
+    fn died(self, status: ExitStatus) -> LaunchError {
+        LaunchError::Died { status, said: last_lines(&self.log, self.offset), log: self.log }
+    }
+}
+
+/// The last lines of a log after `offset`; what cannot be read is not there.
+fn last_lines(log: &Path, offset: u64) -> Vec<String> {
+    let read = || -> io::Result<String> {
+        let mut file = File::open(log)?;
+        // A log that was cut meanwhile is shorter: then all of it is new.
+        file.seek(SeekFrom::Start(if file.metadata()?.len() < offset { 0 } else { offset }))?;
+        let mut bytes = Vec::new();
+        file.take(1 << 20).read_to_end(&mut bytes)?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    };
+    let text = read().unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(LAST_WORDS)..].iter().map(|line| (*line).to_owned()).collect()
+}

@@ -1,0 +1,306 @@
+//! What a `create` would make of a builder: pure, with all that is wrong said at once.
+
+use std::path::PathBuf;
+
+use buildfleet_proto::fleet::CreateRequest;
+
+use super::backends::Located;
+use super::words;
+use crate::builder::{Builder, BuilderName, Driver, DriverOpts, Endpoint, EndpointError, Node, NodeName, Platform};
+use crate::options::{DriverOptions, split_driver_opts};
+
+/// Finds the cluster of kubeconfig files and a context's name.
+pub(super) type Locate<'a> = &'a dyn Fn(Vec<PathBuf>, Option<String>) -> Located;
+
+/// Why nothing was created.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum PlanError {
+    #[error("{}", .0.join("\n"))]
+    Invalid(Vec<String>),
+    #[error("builder {0} exists already")]
+    Exists(BuilderName),
+    #[error("there is no builder {0} to append a node to")]
+    Missing(BuilderName),
+    #[error("builder {builder} is of driver {present}, a node of driver {given} cannot join it")]
+    OtherDriver { builder: BuilderName, present: Driver, given: Driver },
+    #[error("another builder has a node {0} already")]
+    NodeTaken(NodeName),
+    #[error("node {node} cannot move from namespace {from} to {to}: its pods would be left behind")]
+    Moved { node: NodeName, from: String, to: String },
+}
+
+impl PlanError {
+    /// What the user can do about it, when there is something.
+    pub(super) fn hint(&self) -> Option<String> {
+        match self {
+            Self::Exists(_) => Some("--append adds a node to it, --node NAME changes a node that it has".to_owned()),
+            Self::Missing(_) => Some("without --append the builder is made".to_owned()),
+            Self::Moved { node, .. } => Some(format!("remove it by --leave --node {node}, then append it again")),
+            Self::Invalid(_) | Self::OtherDriver { .. } | Self::NodeTaken(_) => None,
+        }
+    }
+}
+
+/// A request, as far as it can be read without knowing what exists.
+#[derive(Debug)]
+pub(super) struct Asked {
+    pub(super) builder: Option<BuilderName>,
+    pub(super) append: bool,
+    node: Option<NodeName>,
+    driver: Option<Driver>,
+    opts: DriverOpts,
+    platforms: Vec<Platform>,
+    flags: Vec<String>,
+    endpoint: Option<String>,
+    paths: Vec<PathBuf>,
+    context: Option<String>,
+    problems: Vec<String>,
+}
+
+/// What is to be stored and started.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Plan {
+    /// The whole builder after the change.
+    pub(super) builder: Builder,
+    /// The node that is new or changed, one of the builder's.
+    pub(super) node: Node,
+    pub(super) options: DriverOptions,
+    pub(super) change: Change,
+    pub(super) warnings: Vec<String>,
+}
+
+/// What happens to the node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Change {
+    /// It is the first one of a new builder.
+    Create,
+    /// It joins a builder.
+    Append,
+    /// It is there already.
+    Update,
+}
+
+impl Asked {
+    pub(super) fn parse(request: CreateRequest) -> Self {
+        let mut problems = Vec::new();
+        let mut note = |problem: String| problems.extend(problem.lines().map(str::to_owned));
+        let builder = read(&request.builder, &mut note);
+        let node = read(&request.node, &mut note);
+        let driver = read(&request.driver, &mut note);
+        let opts = split_driver_opts(&request.driver_opt).unwrap_or_else(|errors| {
+            note(errors.to_string());
+            DriverOpts::new()
+        });
+        let mut platforms: Vec<Platform> = Vec::new();
+        for list in &request.platform {
+            match Platform::parse_list(list) {
+                Ok(list) => list.into_iter().for_each(|platform| {
+                    if !platforms.contains(&platform) {
+                        platforms.push(platform);
+                    }
+                }),
+                Err(error) => note(error.to_string()),
+            }
+        }
+        let flags = words::split(&request.buildkitd_flags).unwrap_or_else(|error| {
+            note(format!("--buildkitd-flags `{}`: {error}", request.buildkitd_flags));
+            Vec::new()
+        });
+        let kubeconfig = request.kubeconfig.unwrap_or_default();
+        for path in kubeconfig.paths.iter().filter(|path| !path.starts_with('/')) {
+            note(format!("kubeconfig path `{path}` is not absolute"));
+        }
+        Self {
+            builder,
+            append: request.append,
+            node,
+            driver,
+            opts,
+            platforms,
+            flags,
+            endpoint: some(request.endpoint),
+            paths: kubeconfig.paths.into_iter().map(PathBuf::from).collect(),
+            context: some(kubeconfig.context),
+            problems,
+        }
+    }
+
+    /// Puts the request beside what exists. `taken` tells the node names of all builders; `locate` finds the cluster.
+    pub(super) fn plan(
+        mut self,
+        name: BuilderName,
+        existing: Option<&Builder>,
+        taken: &dyn Fn(&NodeName) -> bool,
+        locate: Locate<'_>,
+    ) -> Result<Plan, PlanError> {
+        let old = existing.and_then(|builder| builder.node(self.node.as_ref()?));
+        match (existing, self.append) {
+            (None, true) => return Err(PlanError::Missing(name)),
+            (Some(_), false) if old.is_none() => return Err(PlanError::Exists(name)),
+            _ => {}
+        }
+        let driver = match (self.driver, existing) {
+            (Some(given), Some(builder)) if given != builder.driver => {
+                return Err(PlanError::OtherDriver { builder: name, present: builder.driver, given });
+            }
+            (Some(given), _) => given,
+            (None, Some(builder)) => builder.driver,
+            (None, None) => {
+                if self.problems.is_empty() {
+                    self.problems.push("no driver is given: accepted are kubernetes, local and remote".to_owned());
+                }
+                return Err(PlanError::Invalid(self.problems));
+            }
+        };
+        let node_name = match (&self.node, old) {
+            (Some(node), None) if taken(node) => return Err(PlanError::NodeTaken(node.clone())),
+            (Some(node), _) => Some(node.clone()),
+            (None, _) => self.free_name(&name, taken),
+        };
+        let endpoint = self.endpoint(driver, old, existing, locate);
+        if let Some(old) = old {
+            // As buildx does it: what is given replaces the old, what is not given stays.
+            keep(&mut self.opts, &old.driver_opts);
+            keep(&mut self.platforms, &old.platforms);
+            keep(&mut self.flags, &old.buildkitd_flags);
+        }
+        if driver == Driver::Kubernetes && !self.flags.iter().any(|flag| flag.starts_with(ENTITLEMENT)) {
+            // buildx's default, without which `docker buildx build --allow network.host` would fail here alone.
+            self.flags.push(format!("{ENTITLEMENT}=network.host"));
+        }
+        let options = DriverOptions::parse(driver, &self.opts);
+        if let Err(errors) = &options {
+            self.problems.extend(errors.to_string().lines().map(str::to_owned));
+        }
+        let (Some(node_name), Some(endpoint), Ok(options), true) =
+            (node_name, endpoint, options, self.problems.is_empty())
+        else {
+            return Err(PlanError::Invalid(self.problems));
+        };
+        if let Some(old) = old {
+            let namespace = |opts: &DriverOpts| opts.get(NAMESPACE).cloned().unwrap_or_default();
+            let (from, to) = (namespace(&old.driver_opts), namespace(&self.opts));
+            if from != to {
+                return Err(PlanError::Moved { node: node_name, from, to });
+            }
+        }
+        let change = match (existing, old) {
+            (None, _) => Change::Create,
+            (Some(_), None) => Change::Append,
+            (Some(_), Some(_)) => Change::Update,
+        };
+        let node = Node {
+            name: node_name,
+            endpoint,
+            driver_opts: self.opts,
+            platforms: self.platforms,
+            buildkitd_flags: self.flags,
+        };
+        let mut builder = existing.cloned().unwrap_or(Builder { name, driver, nodes: Vec::new() });
+        let warnings = join(&mut builder, &node);
+        Ok(Plan { builder, node, options, change, warnings })
+    }
+
+    /// `<builder><n>` with the first number that is free.
+    fn free_name(&mut self, builder: &BuilderName, taken: &dyn Fn(&NodeName) -> bool) -> Option<NodeName> {
+        let mut numbered = (0..).map(|n| NodeName::numbered(builder, n));
+        match numbered.find(|name| name.as_ref().map_or(true, |name| !taken(name))) {
+            Some(Ok(name)) => Some(name),
+            Some(Err(error)) => {
+                self.problems.push(error.to_string());
+                None
+            }
+            None => None,
+        }
+    }
+
+    fn endpoint(
+        &mut self,
+        driver: Driver,
+        old: Option<&Node>,
+        existing: Option<&Builder>,
+        locate: Locate<'_>,
+    ) -> Option<Endpoint> {
+        let given = self.endpoint.take();
+        let found = match (driver, given, old) {
+            (Driver::Remote, Some(given), _) => {
+                given.parse().map(Endpoint::Remote).map_err(|error: EndpointError| error.to_string())
+            }
+            (Driver::Remote, None, None) => Err(EndpointError::Missing.to_string()),
+            (_, Some(endpoint), _) => Err(EndpointError::Unwanted { driver, endpoint }.to_string()),
+            (_, None, Some(old)) => {
+                if let (false, Some(namespace)) = (self.opts.is_empty(), old.driver_opts.get(NAMESPACE)) {
+                    self.opts.entry(NAMESPACE.to_owned()).or_insert_with(|| namespace.clone());
+                }
+                Ok(old.endpoint.clone())
+            }
+            (Driver::Local, None, None) => Ok(Endpoint::Local),
+            (Driver::Kubernetes, None, None) => {
+                locate(std::mem::take(&mut self.paths), self.context.take()).map(|(context, namespace)| {
+                    // The context's namespace is fixed with it: its pods would be lost when somebody changes it there.
+                    let namespace = namespace.unwrap_or_else(|| "default".to_owned());
+                    self.opts.entry(NAMESPACE.to_owned()).or_insert(namespace);
+                    Endpoint::Kubernetes(context)
+                })
+            }
+        };
+        let others = existing
+            .iter()
+            .flat_map(|builder| &builder.nodes)
+            .filter(|node| Some(&node.name) != old.map(|old| &old.name));
+        match found {
+            Ok(endpoint @ Endpoint::Remote(_)) if others.clone().any(|node| node.endpoint == endpoint) => {
+                self.problems.push("another node of the builder has this endpoint already".to_owned());
+                None
+            }
+            Ok(endpoint) => Some(endpoint),
+            Err(problem) => {
+                self.problems.extend(problem.lines().map(str::to_owned));
+                None
+            }
+        }
+    }
+}
+
+const NAMESPACE: &str = "namespace";
+
+const ENTITLEMENT: &str = "--allow-insecure-entitlement";
+
+/// Puts `node` into `builder`. A platform that it claims is no longer another node's.
+fn join(builder: &mut Builder, node: &Node) -> Vec<String> {
+    let mut warnings = Vec::new();
+    match builder.nodes.iter_mut().find(|present| present.name == node.name) {
+        Some(present) => *present = node.clone(),
+        None => builder.nodes.push(node.clone()),
+    }
+    for other in builder.nodes.iter_mut().filter(|other| other.name != node.name) {
+        other.platforms.retain(|platform| {
+            let claimed = node.platforms.contains(platform);
+            if claimed {
+                warnings.push(format!("platform {platform} moves from node {} to node {}", other.name, node.name));
+            }
+            !claimed
+        });
+    }
+    warnings
+}
+
+fn read<T: std::str::FromStr<Err: std::fmt::Display>>(text: &str, note: &mut impl FnMut(String)) -> Option<T> {
+    if text.is_empty() {
+        return None;
+    }
+    text.parse().map_err(|error: T::Err| note(error.to_string())).ok()
+}
+
+fn some(text: String) -> Option<String> {
+    Some(text).filter(|text| !text.is_empty())
+}
+
+fn keep<T: Default + PartialEq + Clone>(given: &mut T, old: &T) {
+    if *given == T::default() {
+        given.clone_from(old);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,194 @@
+//! What a `create` makes of what exists, and all that it refuses.
+
+use buildfleet_proto::fleet::Kubeconfig;
+
+use super::*;
+use crate::builder::KubeContext;
+
+const NOBODY: &[&str] = &[];
+
+fn context() -> KubeContext {
+    KubeContext::File { paths: vec!["/home/u/.kube/config".into()], context: "prod".to_owned() }
+}
+
+fn request(driver: &str) -> CreateRequest {
+    let kubeconfig = Kubeconfig { paths: vec!["/home/u/.kube/config".to_owned()], context: String::new() };
+    CreateRequest { driver: driver.to_owned(), kubeconfig: Some(kubeconfig), ..CreateRequest::default() }
+}
+
+fn remote(node: &str, endpoint: &str) -> CreateRequest {
+    CreateRequest { node: node.to_owned(), endpoint: endpoint.to_owned(), ..request("remote") }
+}
+
+/// The plan for builder `kube`, when nodes of these names are taken.
+fn plan(request: CreateRequest, existing: Option<&Builder>, taken: &[&str]) -> Result<Plan, PlanError> {
+    let locate = |paths: Vec<PathBuf>, context: Option<String>| -> Located {
+        let context = context.unwrap_or_else(|| "prod".to_owned());
+        if context == "gone" {
+            return Err("kubeconfig /home/u/.kube/config has no context `gone`".to_owned());
+        }
+        Ok((KubeContext::File { paths, context }, Some("builds".to_owned())))
+    };
+    let is_taken = |node: &NodeName| {
+        taken.contains(&node.as_str()) || existing.is_some_and(|builder| builder.node(node).is_some())
+    };
+    Asked::parse(request).plan("kube".parse().unwrap(), existing, &is_taken, &locate)
+}
+
+fn created(request: CreateRequest) -> Builder {
+    plan(request, None, NOBODY).unwrap().builder
+}
+
+fn append(request: CreateRequest) -> CreateRequest {
+    CreateRequest { append: true, ..request }
+}
+
+fn lines(error: PlanError) -> Vec<String> {
+    match error {
+        PlanError::Invalid(lines) => lines,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_new_kubernetes_builder_has_its_context_and_namespace_fixed() {
+    let plan = plan(request("kubernetes"), None, &["kube0", "kube1"]).unwrap();
+    assert_eq!(plan.change, Change::Create);
+    assert_eq!(plan.builder.nodes, std::slice::from_ref(&plan.node));
+    assert_eq!(plan.node.name.as_str(), "kube2");
+    assert_eq!(plan.node.endpoint, Endpoint::Kubernetes(context()));
+    assert_eq!(plan.node.driver_opts, DriverOpts::from([("namespace".to_owned(), "builds".to_owned())]));
+    assert_eq!(plan.node.buildkitd_flags, ["--allow-insecure-entitlement=network.host"]);
+}
+
+#[test]
+fn what_the_user_says_goes_before_what_is_filled_in() {
+    let request = CreateRequest {
+        node: "Arm".to_owned(),
+        driver_opt: vec!["namespace=ci,replicas=2".to_owned(), "replicas=3".to_owned()],
+        platform: vec!["linux/arm64,linux/arm/v7".to_owned(), "linux/arm64/v8".to_owned()],
+        buildkitd_flags: "--debug '--allow-insecure-entitlement security.insecure'".to_owned(),
+        ..request("kubernetes")
+    };
+    let node = plan(request, None, NOBODY).unwrap().node;
+    assert_eq!(node.name.as_str(), "arm");
+    assert_eq!(node.driver_opts["namespace"], "ci");
+    assert_eq!(node.driver_opts["replicas"], "3");
+    assert_eq!(node.platforms, Platform::parse_list("linux/arm64,linux/arm/v7").unwrap());
+    assert_eq!(node.buildkitd_flags, ["--debug", "--allow-insecure-entitlement security.insecure"]);
+}
+
+#[test]
+fn all_errors_of_a_command_come_together() {
+    let request = CreateRequest {
+        builder: "9kube".to_owned(),
+        node: "no de".to_owned(),
+        driver_opt: vec!["replicas=many,nonsense=1".to_owned()],
+        platform: vec!["arm64".to_owned()],
+        buildkitd_flags: "--debug 'open".to_owned(),
+        kubeconfig: Some(Kubeconfig { paths: vec!["config".to_owned()], context: "gone".to_owned() }),
+        ..request("kubernetes")
+    };
+    let lines = lines(plan(request, None, NOBODY).unwrap_err());
+    for wanted in ["`9kube`", "`no de`", "replicas", "nonsense", "`arm64`", "single quote", "`config`", "`gone`"] {
+        assert!(lines.iter().any(|line| line.contains(wanted)), "{wanted}: {lines:#?}");
+    }
+}
+
+#[test]
+fn a_driver_and_its_endpoint_have_to_fit() {
+    for (given, wanted) in [
+        (request(""), "no driver is given"),
+        (request("docker"), "unknown driver `docker`"),
+        (request("remote"), "the remote driver needs an endpoint"),
+        (remote("r", "ftp://h"), "endpoint `ftp://h` is neither"),
+        (CreateRequest { endpoint: "tcp://h:1".to_owned(), ..request("local") }, "the local driver takes no endpoint"),
+        (CreateRequest { endpoint: "tcp://h:1".to_owned(), ..request("kubernetes") }, "takes no endpoint"),
+    ] {
+        let lines = lines(plan(given, None, NOBODY).unwrap_err());
+        assert!(lines.len() == 1 && lines[0].contains(wanted), "{wanted}: {lines:?}");
+    }
+}
+
+#[test]
+fn a_node_joins_by_append_alone() {
+    let kube = created(request("kubernetes"));
+    let joined = plan(append(request("kubernetes")), Some(&kube), NOBODY).unwrap();
+    assert_eq!(joined.change, Change::Append);
+    assert_eq!(joined.builder.nodes.iter().map(|node| node.name.as_str()).collect::<Vec<_>>(), ["kube0", "kube1"]);
+    assert_eq!(plan(append(request("")), Some(&kube), NOBODY).unwrap().builder.driver, Driver::Kubernetes);
+
+    let named = CreateRequest { node: "other".to_owned(), ..request("kubernetes") };
+    for (given, existing, taken, wanted) in [
+        (request("kubernetes"), Some(&kube), NOBODY, PlanError::Exists("kube".parse().unwrap())),
+        (named.clone(), Some(&kube), NOBODY, PlanError::Exists("kube".parse().unwrap())),
+        (append(request("kubernetes")), None, NOBODY, PlanError::Missing("kube".parse().unwrap())),
+        (append(named.clone()), Some(&kube), &["other"], PlanError::NodeTaken("other".parse().unwrap())),
+        (named, None, &["other"], PlanError::NodeTaken("other".parse().unwrap())),
+        (
+            append(request("local")),
+            Some(&kube),
+            NOBODY,
+            PlanError::OtherDriver {
+                builder: "kube".parse().unwrap(),
+                present: Driver::Kubernetes,
+                given: Driver::Local,
+            },
+        ),
+    ] {
+        assert_eq!(plan(given, existing, taken), Err(wanted));
+    }
+}
+
+#[test]
+fn a_node_that_is_named_again_is_changed_where_something_is_given() {
+    let first = CreateRequest {
+        driver_opt: vec!["replicas=2".to_owned()],
+        platform: vec!["linux/amd64".to_owned()],
+        buildkitd_flags: "--debug --allow-insecure-entitlement=security.insecure".to_owned(),
+        ..request("kubernetes")
+    };
+    let kube = created(first);
+    let again = |request: CreateRequest| CreateRequest { node: "kube0".to_owned(), ..request };
+
+    let same = plan(again(request("kubernetes")), Some(&kube), NOBODY).unwrap();
+    assert_eq!((same.change, &same.builder), (Change::Update, &kube));
+
+    let wanted = CreateRequest { driver_opt: vec!["rootless=true".to_owned()], ..again(request("kubernetes")) };
+    let node = plan(wanted, Some(&kube), NOBODY).unwrap().node;
+    let opts = [("namespace", "builds"), ("rootless", "true")].map(|(key, value)| (key.to_owned(), value.to_owned()));
+    assert_eq!(node.driver_opts, DriverOpts::from(opts));
+    assert_eq!(node.platforms, kube.nodes[0].platforms);
+    assert_eq!(node.buildkitd_flags, kube.nodes[0].buildkitd_flags);
+
+    let elsewhere = CreateRequest { driver_opt: vec!["namespace=ci".to_owned()], ..again(request("kubernetes")) };
+    let (from, to) = ("builds".to_owned(), "ci".to_owned());
+    let moved = PlanError::Moved { node: "kube0".parse().unwrap(), from, to };
+    assert_eq!(plan(elsewhere, Some(&kube), NOBODY), Err(moved));
+
+    let other_cluster = Some(Kubeconfig { paths: vec!["/elsewhere".to_owned()], context: "gone".to_owned() });
+    let kept = plan(CreateRequest { kubeconfig: other_cluster, ..again(request("")) }, Some(&kube), NOBODY).unwrap();
+    assert_eq!(kept.node.endpoint, Endpoint::Kubernetes(context()));
+}
+
+#[test]
+fn a_platform_that_a_node_claims_is_no_longer_anothers() {
+    let both = vec!["linux/amd64,linux/arm64".to_owned()];
+    let kube = created(CreateRequest { platform: both, ..request("kubernetes") });
+    let arm = CreateRequest { platform: vec!["linux/arm64".to_owned()], ..append(request("kubernetes")) };
+    let plan = plan(arm, Some(&kube), NOBODY).unwrap();
+    let platforms: Vec<Vec<String>> =
+        plan.builder.nodes.iter().map(|node| node.platforms.iter().map(ToString::to_string).collect()).collect();
+    assert_eq!(platforms, [["linux/amd64"], ["linux/arm64"]]);
+    assert_eq!(plan.warnings, ["platform linux/arm64 moves from node kube0 to node kube1"]);
+}
+
+#[test]
+fn two_nodes_of_a_builder_are_not_the_same_remote() {
+    let kube = created(remote("a", "tcp://h:1"));
+    let twice = lines(plan(append(remote("b", "tcp://h:1")), Some(&kube), NOBODY).unwrap_err());
+    assert_eq!(twice, ["another node of the builder has this endpoint already"]);
+    assert_eq!(plan(append(remote("b", "tcp://h:2")), Some(&kube), NOBODY).unwrap().builder.nodes.len(), 2);
+    assert_eq!(plan(remote("a", "tcp://h:1"), Some(&kube), NOBODY).unwrap().builder, kube);
+    assert_eq!(plan(remote("a", ""), Some(&kube), NOBODY).unwrap().builder, kube);
+}

@@ -1,0 +1,190 @@
+//! New builders, new nodes, changed nodes: all of it or nothing.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use buildfleet_proto::fleet::CreateRequest;
+
+use super::{Claimed, LookupError, Registry};
+use crate::backend::ApplyError;
+use crate::builder::{Builder, Driver, NodeName};
+use crate::daemon::entry::{BuilderEntry, NodeEntry, never_started};
+use crate::daemon::front::Front;
+use crate::daemon::invent;
+use crate::daemon::plan::{Asked, Change, Plan, PlanError};
+use crate::options::DriverOptions;
+use crate::report;
+use crate::settings::SocketPathError;
+use crate::socket::BindError;
+use crate::store::{SaveError, StoredBuilder};
+
+/// Why nothing was created.
+#[derive(Debug, thiserror::Error)]
+pub(in crate::daemon) enum CreateError {
+    #[error(transparent)]
+    Lookup(LookupError),
+    #[error(transparent)]
+    Plan(PlanError),
+    #[error("failed to make a socket")]
+    Path(#[source] SocketPathError),
+    #[error("failed to make a socket")]
+    Bind(#[source] BindError),
+    #[error("failed to stop the node's processes, which have to end before it changes")]
+    Stop(#[source] ApplyError),
+    #[error("failed to store the builder")]
+    Save(#[source] SaveError),
+    #[error("the search for the cluster was interrupted")]
+    Interrupted(#[source] tokio::task::JoinError),
+}
+
+/// What was created, or would have been.
+#[derive(Debug)]
+pub(in crate::daemon) struct Created {
+    pub(in crate::daemon) builder: Builder,
+    /// How it runs; `None` for what was only checked.
+    pub(in crate::daemon) entry: Option<Arc<BuilderEntry>>,
+    pub(in crate::daemon) node: NodeName,
+    pub(in crate::daemon) warnings: Vec<String>,
+}
+
+impl Registry {
+    /// Creates a builder, adds a node to one, or changes a node.
+    pub(in crate::daemon) async fn create(self: &Arc<Self>, request: CreateRequest) -> Result<Created, CreateError> {
+        let (make_current, dry_run) = (request.r#use, request.dry_run);
+        let asked = Asked::parse(request);
+        let name = match &asked.builder {
+            Some(name) => name.clone(),
+            None if asked.append => self.builder("").map_err(CreateError::Lookup)?.builder.name.clone(),
+            None => invent::builder_name(|name| self.state().builders.contains_key(name)),
+        };
+        // In this order: whoever waits for a builder keeps nobody else from choosing names.
+        let _builder = self.claim(Claimed::Builder(name.clone())).await;
+        let _names = self.claim(Claimed::Names).await;
+        let existing = self.state().builders.get(&name).cloned();
+        let registry = Arc::clone(self);
+        let known = existing.clone();
+        // Kubeconfig files are read in it.
+        let plan = tokio::task::spawn_blocking(move || {
+            let taken = |node: &NodeName| registry.is_taken(node);
+            let locate = |paths, context| registry.around.backends.locate(paths, context);
+            asked.plan(name, known.as_ref().map(|entry| &entry.builder), &taken, &locate)
+        });
+        let mut plan = plan.await.map_err(CreateError::Interrupted)?.map_err(CreateError::Plan)?;
+        let (builder, node) = (plan.builder.clone(), plan.node.name.clone());
+        let mut warnings = std::mem::take(&mut plan.warnings);
+        self.settings.builder_socket(&builder.name).map_err(CreateError::Path)?;
+        self.settings.node_socket(&node).map_err(CreateError::Path)?;
+        if dry_run {
+            return Ok(Created { builder, entry: None, node, warnings });
+        }
+        let entry = match existing {
+            None => self.make_builder(plan).await?,
+            Some(existing) if plan.change == Change::Update => self.update_node(&existing, plan, &mut warnings).await?,
+            Some(existing) => self.append_node(&existing, plan).await?,
+        };
+        if make_current && let Err(error) = self.set_current(Some(builder.name.clone())).await {
+            warnings.push(format!("builder {} is not the current one: {}", builder.name, report::chain(&error)));
+        }
+        Ok(Created { builder, entry: Some(entry), node, warnings })
+    }
+
+    fn is_taken(&self, node: &NodeName) -> bool {
+        let state = self.state();
+        state.reserved.contains(node) || state.builders.values().any(|entry| entry.node(node).is_some())
+    }
+
+    async fn make_builder(&self, plan: Plan) -> Result<Arc<BuilderEntry>, CreateError> {
+        let path = self.settings.builder_socket(&plan.builder.name).map_err(CreateError::Path)?;
+        let front = Front::open(&path, self.shutdown()).await.map_err(CreateError::Bind)?;
+        let node_front = match self.open_node(&plan.node.name).await {
+            Ok(node_front) => node_front,
+            Err(error) => {
+                front.close().await;
+                return Err(error);
+            }
+        };
+        let created = SystemTime::now();
+        let stored = StoredBuilder { builder: plan.builder.clone(), created };
+        if let Err(error) = self.save(stored, Some(plan.node.name.clone())).await {
+            front.close().await;
+            node_front.close().await;
+            return Err(error);
+        }
+        let node = self.start(&plan, Arc::new(node_front));
+        let entry = BuilderEntry { builder: plan.builder, created, nodes: vec![node], front: Arc::new(front) };
+        Ok(self.install(entry))
+    }
+
+    async fn append_node(&self, existing: &BuilderEntry, plan: Plan) -> Result<Arc<BuilderEntry>, CreateError> {
+        let front = self.open_node(&plan.node.name).await?;
+        let stored = StoredBuilder { builder: plan.builder.clone(), created: existing.created };
+        if let Err(error) = self.save(stored, Some(plan.node.name.clone())).await {
+            front.close().await;
+            return Err(error);
+        }
+        let node = self.start(&plan, Arc::new(front));
+        let nodes = existing.nodes.iter().cloned().chain([node]).collect();
+        Ok(self.install(BuilderEntry { builder: plan.builder, nodes, ..existing.clone() }))
+    }
+
+    async fn update_node(
+        &self,
+        existing: &BuilderEntry,
+        plan: Plan,
+        warnings: &mut Vec<String>,
+    ) -> Result<Arc<BuilderEntry>, CreateError> {
+        let mut nodes = existing.nodes.clone();
+        let changed = existing.builder.node(&plan.node.name) != Some(&plan.node);
+        let place = nodes.iter().position(|node| node.name == plan.node.name).filter(|_| changed);
+        if let Some(old) = place.map(|place| &nodes[place]).filter(|old| !old.fleet.watch().borrow().pods.is_empty()) {
+            if plan.builder.driver == Driver::Local {
+                // Clients may hold on to the old backend, and two of them would run on the same state.
+                old.fleet.stop_pods().await.map_err(CreateError::Stop)?;
+                warnings.push(format!("node {} was stopped for its new options", old.name));
+            } else if plan.builder.driver == Driver::Kubernetes {
+                warnings.push(format!("the pods of node {} keep their old options until it is bootstrapped", old.name));
+            }
+        }
+        self.save(StoredBuilder { builder: plan.builder.clone(), created: existing.created }, None).await?;
+        if let Some(place) = place {
+            let old = &nodes[place];
+            old.close().await;
+            let known = old.known();
+            nodes[place] = NodeEntry::start(&self.around, &plan.node, &plan.options, Arc::clone(&old.front), known);
+        }
+        Ok(self.install(BuilderEntry { builder: plan.builder, nodes, ..existing.clone() }))
+    }
+
+    fn start(&self, plan: &Plan, front: Arc<Front>) -> Arc<NodeEntry> {
+        NodeEntry::start(&self.around, &plan.node, &plan.options, front, never_started())
+    }
+
+    fn install(&self, entry: BuilderEntry) -> Arc<BuilderEntry> {
+        entry.aim();
+        let entry = Arc::new(entry);
+        self.publish(Arc::clone(&entry));
+        entry
+    }
+
+    async fn open_node(&self, node: &NodeName) -> Result<Front, CreateError> {
+        let path = self.settings.node_socket(node).map_err(CreateError::Path)?;
+        Front::open(&path, self.shutdown()).await.map_err(CreateError::Bind)
+    }
+
+    /// Stores a builder. `fresh` is a node that is new: what is still known of an earlier one of its name is not its own.
+    async fn save(&self, stored: StoredBuilder, fresh: Option<NodeName>) -> Result<(), CreateError> {
+        let save = self.store(move |store| {
+            if let Some(node) = fresh {
+                store.remove_node(&node)?;
+            }
+            store.save_builder(&stored)
+        });
+        save.await.map_err(CreateError::Save)
+    }
+}
+
+/// Types the options of a node that is stored, which were typed before they were stored.
+pub(super) fn typed(builder: &Builder, node: &NodeName) -> Option<DriverOptions> {
+    let node = builder.node(node)?;
+    DriverOptions::parse(node.endpoint.driver(), &node.driver_opts).ok()
+}

@@ -1,0 +1,163 @@
+//! One client connection's place on a pod, and what to say when that pod ends.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::client::SendRequest;
+
+use super::NodeFleet;
+use super::upstream::Upstream;
+use crate::backend::{PodPhase, Pods};
+use crate::builder::PodName;
+
+/// How long an error waits for the backend to say how a pod ended. With the time to notice, it stays below 3 s.
+const FATE: Duration = Duration::from_millis(1500);
+
+/// A place on a pod, counted as one connection until it is dropped.
+#[derive(Debug)]
+pub struct Lease {
+    fleet: Arc<NodeFleet>,
+    upstream: Upstream,
+}
+
+impl Lease {
+    /// Counted by the fleet when it is made.
+    pub(super) fn new(fleet: Arc<NodeFleet>, upstream: Upstream) -> Self {
+        Self { fleet, upstream }
+    }
+
+    pub fn pod(&self) -> &PodName {
+        &self.upstream.pod
+    }
+
+    /// Whether the pod may still take new calls.
+    pub(crate) fn is_usable(&self) -> bool {
+        self.present().is_some_and(|(_, takes_work)| takes_work)
+    }
+
+    /// A handle for one call, on the pod's present connection when the first one was lost and the pod lives on.
+    pub(crate) async fn requests(&self) -> Result<SendRequest<Bytes>, h2::Error> {
+        let present = self.present().map(|(upstream, _)| upstream);
+        present.unwrap_or_else(|| self.upstream.clone()).requests().await
+    }
+
+    fn present(&self) -> Option<(Upstream, bool)> {
+        self.fleet.present(self.pod(), self.upstream.incarnation)
+    }
+
+    /// What became of the pod, after a call on it failed: waits a moment for the backend's word.
+    pub(crate) async fn fate(&self) -> Fate {
+        let (name, incarnation) = (self.pod(), self.upstream.incarnation);
+        let mut pods = self.fleet.backend().pods();
+        let look = |pods: &Pods| fate_of(pods, name, incarnation);
+        let told = pods.wait_for(|pods| matches!(look(pods), Some(Fate { certain: true, .. })));
+        let told = tokio::time::timeout(FATE, told).await.is_ok();
+        let last = look(&pods.borrow());
+        let still_runs =
+            || Fate { text: format!("lost the connection to pod {name}, which still runs"), certain: told };
+        last.unwrap_or_else(still_runs)
+    }
+
+    /// What the pod's state adds to an error that it reported itself; `None` while it is well.
+    pub(crate) fn trouble(&self) -> Option<Fate> {
+        fate_of(&self.fleet.backend().pods().borrow(), self.pod(), self.upstream.incarnation)
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.fleet.released(self.pod());
+    }
+}
+
+/// What became of a pod, in words that name it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Fate {
+    pub(crate) text: String,
+    /// The end itself is known, not only that one is near.
+    certain: bool,
+}
+
+/// `None` while the pod runs in this incarnation.
+fn fate_of(pods: &Pods, name: &PodName, incarnation: u64) -> Option<Fate> {
+    let end = |how: Option<String>| match how {
+        Some(how) => Fate { text: format!("pod {name} has ended: {how}"), certain: true },
+        None => Fate { text: format!("pod {name} has ended"), certain: false },
+    };
+    let Some(pod) = pods.get(name) else {
+        return Some(end(pods.ended.get(name).map(ToString::to_string)));
+    };
+    let host = pod.host.as_ref().map(|host| format!(" on {host}")).unwrap_or_default();
+    let told = pod.last_end.as_ref().map(ToString::to_string);
+    match pod.phase {
+        PodPhase::Running if pod.incarnation == incarnation => None,
+        PodPhase::Running | PodPhase::Failed | PodPhase::Pending => {
+            let how = told.unwrap_or_else(|| "for an unknown reason".to_owned());
+            let text = format!("buildkitd in pod {name}{host} has ended: {how}");
+            Some(Fate { text, certain: pod.last_end.is_some() })
+        }
+        PodPhase::Terminating => {
+            let how = pod.story.iter().rev().find(|line| line.trouble).map_or("it was deleted", |line| &line.text);
+            let how = told.as_deref().unwrap_or(how);
+            Some(Fate { text: format!("pod {name}{host} is going: {how}"), certain: true })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::{Pod, PodEnd, StoryLine};
+
+    fn pod(phase: PodPhase, incarnation: u64) -> Pod {
+        Pod {
+            name: "kube0-a".parse().unwrap(),
+            phase,
+            incarnation,
+            host: Some("node-1".to_owned()),
+            started: None,
+            story: Vec::new(),
+            last_end: None,
+        }
+    }
+
+    fn ended(mut pod: Pod, reason: &str) -> Pod {
+        pod.last_end = Some(PodEnd { reason: reason.to_owned(), detail: None });
+        pod
+    }
+
+    fn told(mut pod: Pod, story: &str) -> Pod {
+        pod.story = vec![StoryLine::plain("scheduled on node-1"), StoryLine::trouble(story)];
+        pod
+    }
+
+    #[test]
+    fn the_fate_of_a_pod_names_it_and_the_reason() {
+        use PodPhase::{Failed, Pending, Running, Terminating};
+        for (pod, wanted) in [
+            (pod(Running, 1), None),
+            (pod(Running, 2), Some("buildkitd in pod kube0-a on node-1 has ended: for an unknown reason")),
+            (ended(pod(Running, 2), "OOMKilled"), Some("buildkitd in pod kube0-a on node-1 has ended: OOMKilled")),
+            (ended(pod(Failed, 1), "exit code 1"), Some("buildkitd in pod kube0-a on node-1 has ended: exit code 1")),
+            (ended(pod(Pending, 1), "Evicted"), Some("buildkitd in pod kube0-a on node-1 has ended: Evicted")),
+            (pod(Terminating, 1), Some("pod kube0-a on node-1 is going: it was deleted")),
+            (told(pod(Terminating, 1), "drained"), Some("pod kube0-a on node-1 is going: drained")),
+        ] {
+            let name = pod.name.clone();
+            let pods = Pods { known: true, pods: vec![pod], ..Pods::default() };
+            assert_eq!(fate_of(&pods, &name, 1).map(|fate| fate.text).as_deref(), wanted, "{pods:?}");
+        }
+    }
+
+    #[test]
+    fn the_fate_of_a_pod_that_vanished_is_certain_once_its_end_is_known() {
+        let name: PodName = "kube0-a".parse().unwrap();
+        let mut pods = Pods { known: true, ..Pods::default() };
+        let before = fate_of(&pods, &name, 1).unwrap();
+        assert_eq!((before.text.as_str(), before.certain), ("pod kube0-a has ended", false));
+        pods.ended.insert(name.clone(), PodEnd { reason: "deleted".into(), detail: Some("by admin".into()) });
+        let after = fate_of(&pods, &name, 1).unwrap();
+        assert_eq!((after.text.as_str(), after.certain), ("pod kube0-a has ended: deleted: by admin", true));
+    }
+}

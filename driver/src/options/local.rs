@@ -1,0 +1,80 @@
+//! Options of the `local` driver.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::LoadBalance;
+use super::table::{Entry, OptionKey};
+use super::value;
+
+/// Options of the `local` driver.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LocalOptions {
+    pub(crate) replicas: u32,
+    pub(crate) loadbalance: LoadBalance,
+    pub(crate) timeout: Duration,
+    /// Run `buildkitd` by rootlesskit; unset: rootless unless the daemon is root.
+    pub(crate) rootless: Option<bool>,
+    /// The `buildkitd` to run; unset: the first on PATH.
+    pub(crate) buildkitd: Option<PathBuf>,
+}
+
+impl Default for LocalOptions {
+    fn default() -> Self {
+        Self {
+            replicas: 1,
+            loadbalance: LoadBalance::default(),
+            timeout: Duration::from_secs(60),
+            rootless: None,
+            buildkitd: None,
+        }
+    }
+}
+
+pub(super) static KEYS: [Entry<LocalOptions>; 5] = [
+    Entry {
+        key: OptionKey {
+            name: "replicas",
+            accepts: "a whole number from 1 to 1000",
+            default: "1",
+            doc: "How many `buildkitd` processes the node has, each with a cache of its own.",
+        },
+        read: |options, text| value::replicas(text).map(|value| options.replicas = value),
+    },
+    Entry {
+        key: OptionKey {
+            name: "loadbalance",
+            accepts: "sticky or random",
+            default: "sticky",
+            doc: "How a build's process is chosen: sticky sends the same project to the same one, so that its cache is warm.",
+        },
+        read: |options, text| value::loadbalance(text).map(|value| options.loadbalance = value),
+    },
+    Entry {
+        key: OptionKey {
+            name: "timeout",
+            accepts: "a duration longer than 0, as in 90s, 2m30s or 1h",
+            default: "60s",
+            doc: "How long the start of a process may take.",
+        },
+        read: |options, text| value::timeout(text).map(|value| options.timeout = value),
+    },
+    Entry {
+        key: OptionKey {
+            name: "rootless",
+            accepts: "a boolean: true, t, 1, false, f or 0",
+            default: "true, unless the daemon runs as root",
+            doc: "Run `buildkitd` by rootlesskit.",
+        },
+        read: |options, text| value::boolean(text).map(|value| options.rootless = Some(value)),
+    },
+    Entry {
+        key: OptionKey {
+            name: "buildkitd",
+            accepts: "an absolute path",
+            default: "the first `buildkitd` on PATH",
+            doc: "The `buildkitd` to run.",
+        },
+        read: |options, text| value::path(text).map(|value| options.buildkitd = value),
+    },
+];

@@ -1,0 +1,100 @@
+//! Options of the `remote` driver, with buildx's spelling of keys.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::OptionError;
+use super::table::{Entry, OptionKey};
+use super::value;
+
+/// Options of the `remote` driver, with buildx's spelling of keys: `cacert`, `cert`, `key`, `servername`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RemoteOptions {
+    pub(crate) timeout: Duration,
+    pub(crate) tls: Option<RemoteTls>,
+}
+
+/// TLS files for `tcp://`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RemoteTls {
+    pub(crate) ca: PathBuf,
+    /// Certificate and key.
+    pub(crate) client: Option<(PathBuf, PathBuf)>,
+    pub(crate) servername: Option<String>,
+}
+
+/// The keys as given, before they are seen together.
+#[derive(Debug, Default)]
+pub(super) struct Given {
+    timeout: Option<Duration>,
+    cacert: Option<PathBuf>,
+    cert: Option<PathBuf>,
+    key: Option<PathBuf>,
+    servername: Option<String>,
+}
+
+/// As long as buildx waits for a remote `buildkitd`.
+const TIMEOUT: Duration = Duration::from_secs(20);
+
+pub(super) static KEYS: [Entry<Given>; 5] = [
+    Entry {
+        key: OptionKey {
+            name: "timeout",
+            accepts: "a duration longer than 0, as in 90s, 2m30s or 1h",
+            default: "20s",
+            doc: "How long to wait for the `buildkitd` to answer.",
+        },
+        read: |given, text| value::timeout(text).map(|value| given.timeout = Some(value)),
+    },
+    Entry {
+        key: OptionKey {
+            name: "cacert",
+            accepts: "an absolute path",
+            default: "no TLS",
+            doc: "The certificate authority, in PEM, that the `buildkitd` at a `tcp://` endpoint is checked against.",
+        },
+        read: |given, text| value::path(text).map(|value| given.cacert = value),
+    },
+    Entry {
+        key: OptionKey {
+            name: "cert",
+            accepts: "an absolute path",
+            default: "no certificate",
+            doc: "The certificate, in PEM, that is shown to the `buildkitd`. Needs `key` and `cacert`.",
+        },
+        read: |given, text| value::path(text).map(|value| given.cert = value),
+    },
+    Entry {
+        key: OptionKey {
+            name: "key",
+            accepts: "an absolute path",
+            default: "no certificate",
+            doc: "The key, in PEM, of the certificate. Needs `cert` and `cacert`.",
+        },
+        read: |given, text| value::path(text).map(|value| given.key = value),
+    },
+    Entry {
+        key: OptionKey {
+            name: "servername",
+            accepts: "a host name or an IP address",
+            default: "the endpoint's host",
+            doc: "The name that the certificate of the `buildkitd` has to carry. Needs `cacert`.",
+        },
+        read: |given, text| value::host(text).map(|value| given.servername = value),
+    },
+];
+
+impl Given {
+    /// The options, if the keys go together; `was_given` knows of those, too, whose value was refused.
+    pub(super) fn finish(self, was_given: impl Fn(&str) -> bool, errors: &mut Vec<OptionError>) -> RemoteOptions {
+        for (key, needed) in
+            [("cert", "cacert"), ("cert", "key"), ("key", "cacert"), ("key", "cert"), ("servername", "cacert")]
+        {
+            if was_given(key) && !was_given(needed) {
+                errors.push(OptionError { key: key.to_owned(), problem: format!("needs `{needed}` beside it") });
+            }
+        }
+        let tls = self.cacert.map(|ca| RemoteTls { ca, client: self.cert.zip(self.key), servername: self.servername });
+        RemoteOptions { timeout: self.timeout.unwrap_or(TIMEOUT), tls }
+    }
+}

@@ -1,0 +1,233 @@
+//! Values that several keys share: switches, counts, images, paths.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::{LoadBalance, Quantity, QuantityError, TransportChoice, duration, label};
+
+/// Why a value was refused. What would be accepted stands in the table of keys.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum ValueError {
+    #[error("`{0}` is no boolean")]
+    Boolean(String),
+    #[error("`{0}` is no whole number")]
+    Number(String),
+    #[error("`{0}` is out of range")]
+    Replicas(String),
+    #[error("`{0}` is none of the accepted words")]
+    Word(String),
+    #[error("`{0:?}` has white space or control characters in it")]
+    Image(String),
+    #[error("`{0}` is no absolute path")]
+    Path(String),
+    #[error("`{0}` is no host name")]
+    Host(String),
+    #[error("`{0}` is thousandths of a byte or less: write M or Mi for megabytes")]
+    PartOfByte(String),
+    #[error("`{0}` is not of the form key=value")]
+    Pair(String),
+    /// A value with a grammar of its own.
+    #[error("{0}")]
+    Inner(String),
+}
+
+impl ValueError {
+    pub(super) fn inner(error: impl std::error::Error) -> Self {
+        Self::Inner(error.to_string())
+    }
+}
+
+/// More than this is a slip of the keyboard rather than a wish.
+const REPLICAS_MAX: u32 = 1000;
+
+/// A Go boolean (`strconv.ParseBool`).
+pub(super) fn boolean(text: &str) -> Result<bool, ValueError> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+        other => Err(ValueError::Boolean(other.to_owned())),
+    }
+}
+
+/// A number of pods. Nothing is no number of them: `buildfleet stop` is there for that.
+pub(super) fn replicas(text: &str) -> Result<u32, ValueError> {
+    let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
+    if digits.is_empty() || !digits.bytes().all(|digit| digit.is_ascii_digit()) {
+        return Err(ValueError::Number(text.to_owned()));
+    }
+    text.parse()
+        .ok()
+        .filter(|number| (1..=REPLICAS_MAX).contains(number))
+        .ok_or_else(|| ValueError::Replicas(text.to_owned()))
+}
+
+pub(super) fn loadbalance(text: &str) -> Result<LoadBalance, ValueError> {
+    match text {
+        "sticky" => Ok(LoadBalance::Sticky),
+        "random" => Ok(LoadBalance::Random),
+        other => Err(ValueError::Word(other.to_owned())),
+    }
+}
+
+pub(super) fn transport(text: &str) -> Result<TransportChoice, ValueError> {
+    match text {
+        "auto" => Ok(TransportChoice::Auto),
+        "exec" => Ok(TransportChoice::Exec),
+        "port-forward" => Ok(TransportChoice::PortForward),
+        "pod-ip" => Ok(TransportChoice::PodIp),
+        other => Err(ValueError::Word(other.to_owned())),
+    }
+}
+
+pub(super) fn timeout(text: &str) -> Result<Duration, ValueError> {
+    duration::parse(text).map_err(ValueError::inner)
+}
+
+pub(super) fn namespace(text: &str) -> Result<Option<String>, ValueError> {
+    label::namespace(text).map_err(ValueError::inner)?;
+    Ok(Some(text.to_owned()))
+}
+
+/// The name of an image; an empty one means the default, as in buildx.
+pub(super) fn image(text: &str) -> Result<Option<String>, ValueError> {
+    if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        return Err(ValueError::Image(text.to_owned()));
+    }
+    Ok(Some(text.to_owned()).filter(|image| !image.is_empty()))
+}
+
+/// An amount of CPU; an empty one is not set, as in buildx.
+pub(super) fn cpu(text: &str) -> Result<Option<Quantity>, ValueError> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    text.parse().map(Some).map_err(|error: QuantityError| ValueError::inner(error))
+}
+
+/// An amount of memory; an empty one is not set, as in buildx.
+pub(super) fn bytes(text: &str) -> Result<Option<Quantity>, ValueError> {
+    // `512m` is half a byte: the API server would only warn, and the pod would never start.
+    match cpu(text)? {
+        Some(quantity) if quantity.is_fraction_of_one() => Err(ValueError::PartOfByte(text.to_owned())),
+        quantity => Ok(quantity),
+    }
+}
+
+/// `key=value` pairs between commas; quotes around the whole list are dropped, as in buildx.
+pub(super) fn labels<T: FromIterator<(String, String)>>(text: &str) -> Result<T, ValueError> {
+    text.trim_matches('"')
+        .split(',')
+        .map(|pair| {
+            let (key, value) = pair
+                .split_once('=')
+                .filter(|(_, value)| !value.contains('='))
+                .ok_or_else(|| ValueError::Pair(pair.to_owned()))?;
+            label::key(key).map_err(ValueError::inner)?;
+            label::value(value).map_err(ValueError::inner)?;
+            Ok((key.to_owned(), value.to_owned()))
+        })
+        .collect()
+}
+
+/// A file's path. It is absolute, because the daemon has another working directory than the command.
+pub(super) fn path(text: &str) -> Result<Option<PathBuf>, ValueError> {
+    let path = PathBuf::from(text);
+    if path.is_absolute() && !text.contains('\0') { Ok(Some(path)) } else { Err(ValueError::Path(text.to_owned())) }
+}
+
+/// A name that a certificate may be made out to.
+pub(super) fn host(text: &str) -> Result<Option<String>, ValueError> {
+    let letter = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':');
+    if text.is_empty() || text.len() > 253 || !text.chars().all(letter) {
+        return Err(ValueError::Host(text.to_owned()));
+    }
+    Ok(Some(text.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn booleans_are_those_of_go() {
+        for text in ["1", "t", "T", "true", "TRUE", "True"] {
+            assert_eq!(boolean(text), Ok(true), "{text}");
+        }
+        for text in ["0", "f", "F", "false", "FALSE", "False"] {
+            assert_eq!(boolean(text), Ok(false), "{text}");
+        }
+        for text in ["", "yes", "no", "on", "tRUE", "2", " true"] {
+            assert_eq!(boolean(text), Err(ValueError::Boolean(text.to_owned())), "{text}");
+        }
+    }
+
+    #[test]
+    fn replicas_are_at_least_one() {
+        for (text, wanted) in [("1", 1), ("+2", 2), ("007", 7), ("1000", 1000)] {
+            assert_eq!(replicas(text), Ok(wanted), "{text}");
+        }
+        for text in ["0", "-1", "-0", "1001", "99999999999999999999"] {
+            assert_eq!(replicas(text), Err(ValueError::Replicas(text.to_owned())), "{text}");
+        }
+        for text in ["", "+", "-", "two", "2.0", " 2", "2 ", "0x2", "1_0", "--1", "٣"] {
+            assert_eq!(replicas(text), Err(ValueError::Number(text.to_owned())), "{text}");
+        }
+    }
+
+    #[test]
+    fn images_have_no_white_space_and_may_be_empty() {
+        assert_eq!(image(""), Ok(None));
+        for text in ["moby/buildkit:master", "r.example:5000/a/b@sha256:0123", "[::1]:5000/a"] {
+            assert_eq!(image(text), Ok(Some(text.to_owned())));
+        }
+        for text in [" a", "a b", "a\n", "a\u{7}"] {
+            assert_eq!(image(text), Err(ValueError::Image(text.to_owned())), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_memory_of_less_than_a_byte_is_a_slip() {
+        assert_eq!(bytes("512m"), Err(ValueError::PartOfByte("512m".into())));
+        assert_eq!(bytes("0.1"), Err(ValueError::PartOfByte("0.1".into())));
+        assert_eq!(bytes(""), Ok(None));
+        for text in ["512M", "0.5Gi", "0", "1500m"] {
+            assert_eq!(bytes(text).unwrap().unwrap().to_string(), text);
+        }
+        assert_eq!(cpu("512m").unwrap().unwrap().to_string(), "512m");
+    }
+
+    #[test]
+    fn pairs_are_labels() {
+        let map = |text| labels::<BTreeMap<_, _>>(text);
+        let wanted = BTreeMap::from([("a".to_owned(), "b".to_owned()), ("c.io/d".to_owned(), String::new())]);
+        for text in ["a=b,c.io/d=", "\"a=b,c.io/d=\"", "a=x,c.io/d=,a=b"] {
+            assert_eq!(map(text), Ok(wanted.clone()), "{text}");
+        }
+        for text in ["", "a", "a=b,", ",a=b", "a=b=c", "a=b;c=d=e"] {
+            assert!(matches!(map(text), Err(ValueError::Pair(_))), "{text}");
+        }
+        for text in ["=b", "a=b, c=d", "a b=c", "a=b/c", "a=\"b\"x"] {
+            assert!(matches!(map(text), Err(ValueError::Inner(_))), "{text}");
+        }
+    }
+
+    #[test]
+    fn paths_are_absolute() {
+        assert_eq!(path("/usr/bin/buildkitd"), Ok(Some(PathBuf::from("/usr/bin/buildkitd"))));
+        for text in ["", "buildkitd", "./buildkitd", "~/buildkitd", "/a\0b"] {
+            assert_eq!(path(text), Err(ValueError::Path(text.to_owned())), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn server_names_are_host_names_or_addresses() {
+        for text in ["buildkitd.example", "10.0.0.1", "::1", "a_b"] {
+            assert_eq!(host(text), Ok(Some(text.to_owned())));
+        }
+        for text in ["", "a b", "a/b", "https://a"] {
+            assert_eq!(host(text), Err(ValueError::Host(text.to_owned())), "{text}");
+        }
+    }
+}

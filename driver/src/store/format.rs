@@ -1,0 +1,124 @@
+//! The store's JSON, version 1. A version that this program does not know is an error, never a guess.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use buildfleet_proto::buildkit::ListWorkersResponse;
+use prost::Message;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::{StoredBuilder, StoredNode};
+use crate::builder::{Builder, BuilderName};
+use crate::fleet::Remembered;
+
+const VERSION: u64 = 1;
+
+#[derive(Deserialize)]
+struct Versioned {
+    version: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct BuilderFile {
+    version: u64,
+    /// Seconds since 1970.
+    created: u64,
+    builder: Builder,
+}
+
+#[derive(Serialize, Deserialize)]
+struct NodeFile {
+    version: u64,
+    /// A ListWorkersResponse, in base64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    workers: Option<String>,
+    /// An answer to Ping, in base64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ping: Option<String>,
+    stopped: bool,
+    /// Seconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    last_activity: Option<u64>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct CurrentFile {
+    version: u64,
+    builder: Option<BuilderName>,
+}
+
+pub(super) fn builder(stored: &StoredBuilder) -> String {
+    text(&BuilderFile { version: VERSION, created: seconds(stored.created), builder: stored.builder.clone() })
+}
+
+pub(super) fn node(stored: &StoredNode) -> String {
+    text(&NodeFile {
+        version: VERSION,
+        workers: stored.remembered.workers.as_ref().map(|workers| STANDARD.encode(workers.encode_to_vec())),
+        ping: stored.remembered.ping.as_ref().map(|ping| STANDARD.encode(ping)),
+        stopped: stored.remembered.stopped,
+        last_activity: stored.last_activity.map(seconds),
+    })
+}
+
+pub(super) fn current(builder: Option<&BuilderName>) -> String {
+    text(&CurrentFile { version: VERSION, builder: builder.cloned() })
+}
+
+/// `name` is what the file is called: a copy under another name would be two builders with the same pods.
+pub(super) fn parse_builder(text: &str, name: &str) -> Result<StoredBuilder, String> {
+    let BuilderFile { version: _, created, builder } = parse(text)?;
+    if builder.name.as_str() != name {
+        return Err(format!("it holds builder {}", builder.name));
+    }
+    if builder.nodes.is_empty() {
+        return Err("it has no nodes".to_owned());
+    }
+    if let Some(node) = builder.nodes.iter().find(|node| node.endpoint.driver() != builder.driver) {
+        return Err(format!("node {} is not of driver {}", node.name, builder.driver));
+    }
+    Ok(StoredBuilder { builder, created: time(created) })
+}
+
+pub(super) fn parse_node(text: &str) -> Result<StoredNode, String> {
+    let NodeFile { version: _, workers, ping, stopped, last_activity } = parse(text)?;
+    let workers = workers
+        .map(|encoded| {
+            let bytes = STANDARD.decode(encoded).map_err(|error| format!("workers: {error}"))?;
+            ListWorkersResponse::decode(bytes.as_slice()).map_err(|error| format!("workers: {error}"))
+        })
+        .transpose()?;
+    let ping = ping.map(|encoded| STANDARD.decode(encoded).map_err(|error| format!("ping: {error}"))).transpose()?;
+    let remembered = Remembered { workers, ping: ping.map(Into::into), stopped };
+    Ok(StoredNode { remembered, last_activity: last_activity.map(time) })
+}
+
+pub(super) fn parse_current(text: &str) -> Result<Option<BuilderName>, String> {
+    parse::<CurrentFile>(text).map(|file| file.builder)
+}
+
+fn parse<T: DeserializeOwned>(text: &str) -> Result<T, String> {
+    // The version first: a later one may have another shape.
+    let Versioned { version } = serde_json::from_str(text).map_err(|error| format!("broken: {error}"))?;
+    if version != VERSION {
+        return Err(format!("written by another buildfleet: version {version}, this one reads version {VERSION}"));
+    }
+    serde_json::from_str(text).map_err(|error| format!("broken: {error}"))
+}
+
+fn text<T: Serialize>(file: &T) -> String {
+    // Serialising fails for maps with keys that are no strings and for types that refuse; these have neither.
+    let mut text = serde_json::to_string_pretty(file).expect("the store's types are plain data");
+    text.push('\n');
+    text
+}
+
+fn seconds(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+fn time(seconds: u64) -> SystemTime {
+    UNIX_EPOCH.checked_add(Duration::from_secs(seconds)).unwrap_or(UNIX_EPOCH)
+}

@@ -1,0 +1,5 @@
+//! Neighbours made for tests: each behaves as the real one does where a test looks.
+
+pub(crate) mod buildkitd;
+pub(crate) mod pods;
+pub(crate) mod user;
