@@ -1,7 +1,7 @@
 //! Certificates for a `buildkitd` that somebody else runs.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 
@@ -45,10 +45,6 @@ impl Pki {
 
     pub(crate) fn key(&self, name: &str) -> PathBuf {
         self.dir.join(format!("{name}-key.pem"))
-    }
-
-    pub(crate) fn dir(&self) -> &Path {
-        &self.dir
     }
 }
 

@@ -38,7 +38,7 @@ impl Scene {
         // Sockets have short paths, so the system's directory, and no long name.
         let dir = tempfile::Builder::new().prefix("bf").tempdir_in("/tmp").expect("a directory of our own");
         let at = |name: &str| dir.path().join(name);
-        for name in ["home", "run", "state", "docker/cli-plugins"] {
+        for name in ["home", "state", "docker/cli-plugins"] {
             fs::create_dir_all(at(name)).expect("a directory of our own");
         }
         let path = std::env::var_os("PATH").expect("a PATH");
