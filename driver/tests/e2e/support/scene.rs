@@ -140,12 +140,12 @@ impl Scene {
         self.buildfleet("ls --format json").succeeds().json_lines()
     }
 
-    /// The names in buildx's own list, but for its own.
+    /// The builders in buildx's store.
     pub(crate) fn buildx_builders(&self) -> Vec<String> {
-        let names = self.buildx("ls --format {{.Name}}").succeeds();
-        let names = names.stdout.lines().filter(|name| *name != "default" && !name.starts_with(' '));
-        let mut names: Vec<String> = names.map(|name| name.trim_end_matches('*').to_owned()).collect();
-        names.dedup();
+        let Ok(entries) = fs::read_dir(self.path("docker/buildx/instances")) else { return Vec::new() };
+        let mut names: Vec<String> =
+            entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+        names.sort();
         names
     }
 
