@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 use std::sync::Mutex;
 
+use buildfleet::backend::local::child;
 use buildfleet::daemon::launch::ON_DEMAND;
 use buildfleet::daemon::logfile::LogFile;
 use buildfleet::settings::{LogFormat, Process, Settings};
@@ -12,6 +13,12 @@ use tracing_subscriber::fmt::MakeWriter;
 
 fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().collect();
+    // Before any thread and any other thing: this process is about to become another program.
+    if args.get(1).is_some_and(|word| word == child::SUBCOMMAND) {
+        let error = child::exec_from_arguments(args.into_iter().skip(2));
+        eprintln!("buildfleet: {}", buildfleet::report::chain(&error));
+        return ExitCode::FAILURE;
+    }
     // Wrong settings are reported by the commands that need them.
     if let Ok(settings) = Settings::read(&Process) {
         let is_daemon = args.get(1).is_some_and(|command| command == "daemon");

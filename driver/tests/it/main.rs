@@ -3,6 +3,8 @@
 mod cli;
 mod cli_buildx;
 mod cli_daemon;
+mod local;
 mod proxy;
+mod remote;
 mod support;
 mod tidy;
