@@ -1,3 +1,5 @@
+//! What the planned buildx commands are, for every kind of node.
+
 use super::*;
 
 fn node(name: &str, platforms: &[&str]) -> Node {
