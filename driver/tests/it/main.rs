@@ -4,6 +4,8 @@ mod cli;
 mod cli_buildx;
 mod cli_daemon;
 mod local;
+mod kubernetes;
+mod kubernetes_dial;
 mod proxy;
 mod remote;
 mod support;
