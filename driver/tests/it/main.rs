@@ -3,6 +3,12 @@
 mod cli;
 mod cli_buildx;
 mod cli_daemon;
+mod local;
+mod kubernetes;
+mod kubernetes_dial;
+mod local;
+mod daemon;
 mod proxy;
+mod remote;
 mod support;
 mod tidy;

@@ -1,5 +1,9 @@
 //! Neighbours made for tests: each behaves as the real one does where a test looks.
 
+pub(crate) mod api_server;
+pub(crate) mod api_streams;
 pub(crate) mod buildkitd;
+pub(crate) mod daemon;
+pub(crate) mod fake_backend;
 pub(crate) mod pods;
 pub(crate) mod user;
