@@ -1,4 +1,4 @@
-//! What the planned buildx commands are, for every kind of node.
+//! What buildx is told, and what is read of its answers.
 
 use super::*;
 
