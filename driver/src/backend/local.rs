@@ -56,7 +56,8 @@ pub struct LocalBackend {
 }
 
 impl LocalBackend {
-    /// Starts no process yet: `apply` does. `state` keeps what outlives a restart, `run` the sockets.
+    /// Starts no process yet: `apply` does. `state` keeps what outlives a restart, `run` the sockets; the node has both
+    /// directories to itself.
     pub fn start(node: Node, options: LocalOptions, state: PathBuf, run: PathBuf) -> Self {
         Self::start_on(Machine::this(), TERM, node, options, state, run)
     }
@@ -95,7 +96,7 @@ impl LocalBackend {
 
     fn plan(&self, index: u32, launch: &Launch) -> Result<Plan, ApplyError> {
         let pod = places::pod_name(&self.node.name, index).map_err(|error| Self::refused("buildkitd", error))?;
-        let places = Places::new(pod, &self.state, &self.node.name, index, &self.run);
+        let places = Places::new(pod, index, &self.state, &self.run);
         let (programs, rootless) = match launch {
             Launch::Root { programs, .. } => (programs, false),
             Launch::Rootless { programs, .. } => (programs, true),
@@ -146,7 +147,7 @@ impl LocalBackend {
 
     fn places_of(&self, pod: &PodName) -> Option<Places> {
         let index = places::index_of(&self.node.name, pod)?;
-        Some(Places::new(pod.clone(), &self.state, &self.node.name, index, &self.run))
+        Some(Places::new(pod.clone(), index, &self.state, &self.run))
     }
 }
 
@@ -206,11 +207,12 @@ impl Backend for LocalBackend {
 
     async fn delete(&self) -> Result<(), DeleteError> {
         let supervisors = std::mem::take(&mut *self.supervisors());
-        let state = places::node_state(&self.state, &self.node.name);
+        let (state, run) = (self.state.clone(), self.run.clone());
         let rootlesskit = self.machine.rootlesskit();
         let object = format!("the state directory {}", state.display());
         let removed = tokio::task::spawn_blocking(move || {
             end(supervisors);
+            removal::remove(&run, None)?;
             removal::remove(&state, rootlesskit.as_deref())
         });
         let refused = |source: super::BoxError| DeleteError::Refused { object, source };

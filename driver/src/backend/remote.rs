@@ -1,23 +1,130 @@
 //! A `buildkitd` at a unix or TCP address that somebody else runs: never started and never stopped here.
 
+use std::io;
+use std::time::Duration;
+
+use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::watch;
 
-use super::{ApplyError, Backend, DeleteError, DialError, Dialed, LogStream, LogsError, LogsWanted, Pods};
+use super::{
+    ApplyError, Backend, ByteStream, DeleteError, DialError, Dialed, LogStream, LogsError, LogsWanted, Pod, PodPhase,
+    Pods, StoryLine, Transport,
+};
 use crate::builder::{Node, PodName, RemoteAddress};
 use crate::options::RemoteOptions;
+
+mod tls;
+
+use tls::TlsError;
+
+/// How long a connection may take, and TLS on it once more: the fleet asks again when it fails.
+const CONNECT: Duration = Duration::from_secs(5);
 
 /// The one pod of a remote node.
 #[derive(Debug)]
 pub struct RemoteBackend {
+    pod: PodName,
+    address: RemoteAddress,
+    options: RemoteOptions,
     pods: watch::Sender<Pods>,
+}
+
+/// Why the address could not be reached.
+#[derive(Debug, thiserror::Error)]
+enum RemoteError {
+    #[error("failed to connect to {address}")]
+    Connect {
+        address: RemoteAddress,
+        #[source]
+        source: io::Error,
+    },
+    #[error("{address} did not accept a connection in {} s", within.as_secs())]
+    ConnectTimedOut { address: RemoteAddress, within: Duration },
+    #[error("failed to speak TLS with {address}")]
+    Handshake {
+        address: RemoteAddress,
+        #[source]
+        source: io::Error,
+    },
+    #[error("{address} did not answer in TLS in {} s", within.as_secs())]
+    HandshakeTimedOut { address: RemoteAddress, within: Duration },
+    #[error("no TLS with {address}")]
+    Tls {
+        address: RemoteAddress,
+        #[source]
+        source: TlsError,
+    },
 }
 
 impl RemoteBackend {
     /// Dials nothing yet.
     pub fn start(node: Node, address: RemoteAddress, options: RemoteOptions) -> Self {
-        let _ = (node, address, options);
-        Self { pods: watch::Sender::new(Pods::unknown()) }
+        let pod: PodName = String::from(node.name).parse().expect("a node's name has no white space");
+        let seen = Pod {
+            name: pod.clone(),
+            // Whether it answers is for the fleet to find out.
+            phase: PodPhase::Running,
+            incarnation: 1,
+            host: host(&address),
+            started: None,
+            story: vec![StoryLine::plain(format!("somebody else runs it at {address}"))],
+            last_end: None,
+        };
+        let pods = Pods { known: true, applied: true, pods: vec![seen], ..Pods::default() };
+        Self { pod, address, options, pods: watch::Sender::new(pods) }
     }
+
+    async fn connect(&self) -> Result<Box<dyn ByteStream>, RemoteError> {
+        let within = CONNECT.min(self.options.timeout);
+        let address = || self.address.clone();
+        let connected: io::Result<Box<dyn ByteStream>> = match &self.address {
+            RemoteAddress::Unix(path) => bounded(within, UnixStream::connect(path))
+                .await
+                .ok_or_else(|| RemoteError::ConnectTimedOut { address: address(), within })?
+                .map(|stream| Box::new(stream) as Box<dyn ByteStream>),
+            RemoteAddress::Tcp { host, port } => {
+                // The name is resolved here, so that each dial sees the addresses of now.
+                let stream = bounded(within, TcpStream::connect((host.as_str(), *port)))
+                    .await
+                    .ok_or_else(|| RemoteError::ConnectTimedOut { address: address(), within })?
+                    .and_then(|stream| stream.set_nodelay(true).map(|()| stream))
+                    .map_err(|source| RemoteError::Connect { address: address(), source })?;
+                return self.secure(stream, host, within).await;
+            }
+        };
+        connected.map_err(|source| RemoteError::Connect { address: address(), source })
+    }
+
+    async fn secure(&self, tcp: TcpStream, host: &str, within: Duration) -> Result<Box<dyn ByteStream>, RemoteError> {
+        let address = || self.address.clone();
+        let Some(files) = &self.options.tls else { return Ok(Box::new(tcp)) };
+        // Read at each dial, so that renewed certificates need no restart.
+        let (connector, name) =
+            tls::connector(files, host).await.map_err(|source| RemoteError::Tls { address: address(), source })?;
+        match bounded(within, connector.connect(name, tcp)).await {
+            Some(Ok(stream)) => Ok(Box::new(stream)),
+            Some(Err(source)) => Err(RemoteError::Handshake { address: address(), source }),
+            None => Err(RemoteError::HandshakeTimedOut { address: address(), within }),
+        }
+    }
+
+    fn transport(&self) -> Transport {
+        match self.address {
+            RemoteAddress::Unix(_) => Transport::Unix,
+            RemoteAddress::Tcp { .. } => Transport::Tcp,
+        }
+    }
+}
+
+fn host(address: &RemoteAddress) -> Option<String> {
+    match address {
+        RemoteAddress::Unix(_) => None,
+        RemoteAddress::Tcp { host, .. } => Some(host.clone()),
+    }
+}
+
+async fn bounded<T>(within: Duration, work: impl Future<Output = T>) -> Option<T> {
+    tokio::time::timeout(within, work).await.ok()
 }
 
 #[async_trait::async_trait]
@@ -31,11 +138,21 @@ impl Backend for RemoteBackend {
     }
 
     async fn dial(&self, pod: &PodName) -> Result<Dialed, DialError> {
-        Err(DialError::Gone(pod.clone()))
+        if *pod != self.pod {
+            return Err(DialError::Gone(pod.clone()));
+        }
+        let transport = self.transport();
+        match self.connect().await {
+            Ok(stream) => Ok(Dialed { stream, transport }),
+            Err(source) => Err(DialError::Failed { pod: pod.clone(), transport, source: Box::new(source) }),
+        }
     }
 
     async fn logs(&self, pod: &PodName, _wanted: LogsWanted) -> Result<LogStream, LogsError> {
-        Err(LogsError::Gone(pod.clone()))
+        if *pod != self.pod {
+            return Err(LogsError::Gone(pod.clone()));
+        }
+        Err(LogsError::Unsupported(pod.clone()))
     }
 
     async fn delete(&self) -> Result<(), DeleteError> {

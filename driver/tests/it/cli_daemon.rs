@@ -305,7 +305,10 @@ impl Fleet for FakeFleet {
     }
 
     async fn list(&self, _: Request<ListRequest>) -> Result<Response<ListResponse>, Status> {
-        Ok(Response::new(ListResponse { builders: self.script(|script| script.builders.clone()), warnings: Vec::new() }))
+        Ok(Response::new(ListResponse {
+            builders: self.script(|script| script.builders.clone()),
+            warnings: Vec::new(),
+        }))
     }
 
     async fn inspect(&self, request: Request<InspectRequest>) -> Result<Response<Builder>, Status> {

@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use buildfleet::daemon::launch::{self, Client, LaunchError, connect_or_start_program};
+use buildfleet_proto::buildkit::{InfoRequest, SolveRequest};
 use buildfleet_proto::fleet::{CreateRequest, ListRequest, ListResponse, ShutdownRequest, VersionRequest};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -19,7 +20,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::support::buildkitd::FakeBuildkitd;
 use crate::support::daemon::Home;
-use crate::support::user::{UserSession, connect};
+use crate::support::user::connect;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_buildfleet");
 
@@ -152,7 +153,7 @@ async fn whatever_moment_it_is_killed_at_a_daemon_finds_what_it_promised() {
         let names: BTreeSet<String> = found.builders.iter().map(|builder| builder.name.clone()).collect();
         assert!(promised.is_subset(&names), "round {round}: {promised:?} were promised, {names:?} are there");
         for builder in &found.builders {
-            connect(builder.socket.as_ref()).await.info(buildfleet_proto::buildkit::InfoRequest {}).await.unwrap();
+            connect(builder.socket.as_ref()).await.info(InfoRequest {}).await.unwrap();
         }
         let killing = async {
             // Another moment each time, and always in the middle of a row of writes.
@@ -182,10 +183,12 @@ async fn a_first_signal_drains_and_a_second_one_aborts() {
     let near = CreateRequest { endpoint: format!("unix://{}", buildkitd.socket.display()), ..remote("near") };
     let builder = client.create(near).await.unwrap().into_inner().builder.unwrap();
     drop(client);
-    let session = UserSession::open(connect(builder.socket.as_ref()).await, "s1");
+    let mut builds = connect(builder.socket.as_ref()).await;
+    let build = SolveRequest { r#ref: "r1".to_owned(), frontend: "hang".to_owned(), ..SolveRequest::default() };
+    let build = tokio::spawn(async move { builds.solve(build).await });
     let begun = Instant::now();
-    while buildkitd.seen.open_sessions.load(Ordering::SeqCst) == 0 {
-        assert!(begun.elapsed() < LONG, "the session does not reach its pod");
+    while buildkitd.seen.solving.load(Ordering::SeqCst) == 0 {
+        assert!(begun.elapsed() < LONG, "the build does not reach its pod");
         sleep(Duration::from_millis(10)).await;
     }
     signal(&child, Signal::SIGTERM);
@@ -196,10 +199,10 @@ async fn a_first_signal_drains_and_a_second_one_aborts() {
     }
     assert_eq!(home.files("run/nodes"), [] as [&str; 0]);
     sleep(Duration::from_millis(300)).await;
-    assert!(child.try_wait().unwrap().is_none(), "the session was not waited for");
+    assert!(child.try_wait().unwrap().is_none(), "the build was not waited for");
     signal(&child, Signal::SIGINT);
     assert_eq!(ended(child).await.status.code(), Some(1));
-    drop(session);
+    assert!(build.await.unwrap().is_err());
 }
 
 #[tokio::test]

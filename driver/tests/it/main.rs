@@ -5,6 +5,8 @@ mod cli_buildx;
 mod cli_daemon;
 mod daemon;
 mod daemon_process;
+mod local;
 mod proxy;
+mod remote;
 mod support;
 mod tidy;

@@ -17,12 +17,14 @@ pub(super) struct Places {
     /// `buildkitd --root`.
     pub(super) root: PathBuf,
     pub(super) log: PathBuf,
-    /// The directory of the sockets of all local pods.
+    /// The directory of the sockets of all pods of the node.
     pub(super) sockets: PathBuf,
     pub(super) socket: PathBuf,
     /// `buildkitd`'s collector of traces, which has one fixed path for all processes unless it is told.
     pub(super) trace_socket: PathBuf,
-    /// rootlesskit's own state.
+    /// What has to be gone before the next process starts: its `XDG_RUNTIME_DIR`.
+    pub(super) scratch: PathBuf,
+    /// rootlesskit's own state, in there.
     pub(super) kit: PathBuf,
 }
 
@@ -33,11 +35,6 @@ pub(super) struct Places {
     .0.display(), .0.as_os_str().len()
 )]
 pub(super) struct SocketPathError(PathBuf);
-
-/// What all pods of a node share.
-pub(super) fn node_state(state: &Path, node: &NodeName) -> PathBuf {
-    state.join(node.as_str())
-}
 
 /// The name of pod number `index`.
 pub(super) fn pod_name(node: &NodeName, index: u32) -> Result<PodName, NameError> {
@@ -53,18 +50,20 @@ pub(super) fn index_of(node: &NodeName, pod: &PodName) -> Option<u32> {
 }
 
 impl Places {
-    pub(super) fn new(pod: PodName, state: &Path, node: &NodeName, index: u32, run: &Path) -> Self {
-        let state = node_state(state, node).join(index.to_string());
-        let sockets = run.join("pods");
-        let beside = |suffix: &str| sockets.join(format!("{pod}.{suffix}"));
+    /// Pod number `index` of the node that has the directories `state` and `run` to itself.
+    pub(super) fn new(pod: PodName, index: u32, state: &Path, run: &Path) -> Self {
+        let state = state.join(index.to_string());
+        // Short: the kernel bounds the paths of sockets.
+        let beside = |suffix: &str| run.join(format!("{index}.{suffix}"));
         Self {
             root: state.join("root"),
             log: state.join("buildkitd.log"),
             state,
             socket: beside("sock"),
             trace_socket: beside("otel"),
-            kit: beside("kit"),
-            sockets,
+            kit: beside("run").join("kit"),
+            scratch: beside("run"),
+            sockets: run.to_owned(),
             pod,
         }
     }
@@ -88,17 +87,18 @@ mod tests {
     }
 
     fn places(run: &str) -> Places {
-        Places::new(pod_name(&node(), 1).unwrap(), Path::new("/state"), &node(), 1, Path::new(run))
+        Places::new(pod_name(&node(), 1).unwrap(), 1, Path::new("/state/lap"), Path::new(run))
     }
 
     #[test]
     fn a_pod_has_its_own_state_and_socket() {
-        let places = places("/run/buildfleet");
+        let places = places("/run/buildfleet/lap");
         assert_eq!(places.root, Path::new("/state/lap/1/root"));
         assert_eq!(places.log, Path::new("/state/lap/1/buildkitd.log"));
-        assert_eq!(places.socket, Path::new("/run/buildfleet/pods/lap-1.sock"));
-        assert_eq!(places.trace_socket, Path::new("/run/buildfleet/pods/lap-1.otel"));
-        assert_eq!(places.kit, Path::new("/run/buildfleet/pods/lap-1.kit"));
+        assert_eq!(places.socket, Path::new("/run/buildfleet/lap/1.sock"));
+        assert_eq!(places.trace_socket, Path::new("/run/buildfleet/lap/1.otel"));
+        assert_eq!(places.kit, Path::new("/run/buildfleet/lap/1.run/kit"));
+        assert!(places.kit.starts_with(&places.scratch));
     }
 
     #[test]
@@ -122,12 +122,12 @@ mod tests {
 
     #[test]
     fn a_socket_path_that_the_kernel_would_refuse_is_refused_before() {
-        // "/pods/lap-1.sock" has 16 bytes, "/pods/lap-1.kit/api.sock" has 24.
+        // "/1.sock" has 7 bytes, "/1.run/kit/api.sock" has 19.
         let fits = |length: usize, rootless| places(&format!("/{}", "r".repeat(length - 1))).check_lengths(rootless);
-        assert_eq!(fits(87, false), Ok(()));
-        assert!(fits(88, false).is_err());
-        assert_eq!(fits(79, true), Ok(()));
-        let error = fits(80, true).unwrap_err().to_string();
-        assert!(error.contains("lap-1.kit/api.sock has 104 bytes") && error.contains("at most 103"), "{error}");
+        assert_eq!(fits(96, false), Ok(()));
+        assert!(fits(97, false).is_err());
+        assert_eq!(fits(84, true), Ok(()));
+        let error = fits(85, true).unwrap_err().to_string();
+        assert!(error.contains("/1.run/kit/api.sock has 104 bytes") && error.contains("at most 103"), "{error}");
     }
 }

@@ -146,7 +146,7 @@ impl Run {
                 break end;
             }
         };
-        self.clear_sockets();
+        self.clear();
         tracing::debug!(pod = %self.plan.places.pod, %end, "local pod has ended");
         self.publisher.remove(&self.plan.places.pod, end);
     }
@@ -174,10 +174,10 @@ impl Run {
         let places = &self.plan.places;
         let mut private = std::fs::DirBuilder::new();
         private.recursive(true).mode(0o700);
-        for directory in [&places.state, &places.root, &places.sockets] {
+        self.clear();
+        for directory in [&places.state, &places.root, &places.sockets, &places.scratch] {
             private.create(directory)?;
         }
-        self.clear_sockets();
         let (log, begin) = output::open(&places.log)?;
         let (program, arguments) =
             self.plan.line.split_first().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
@@ -185,6 +185,8 @@ impl Run {
         command
             .args(arguments)
             .env("PATH", &self.plan.path)
+            // Exporters make temporary mounts in it: the daemon's own may be missing, and may end with a login session.
+            .env("XDG_RUNTIME_DIR", &places.scratch)
             // The daemon's own may be anywhere, and would be kept from being unmounted.
             .current_dir("/")
             .stdin(Stdio::null())
@@ -198,7 +200,7 @@ impl Run {
         Ok((command.spawn()?, begin))
     }
 
-    fn clear_sockets(&self) {
+    fn clear(&self) {
         let places = &self.plan.places;
         for socket in [&places.socket, &places.trace_socket] {
             if let Err(error) = std::fs::remove_file(socket)
@@ -207,10 +209,10 @@ impl Run {
                 tracing::warn!(path = %socket.display(), %error, "failed to remove a socket");
             }
         }
-        if let Err(error) = std::fs::remove_dir_all(&places.kit)
+        if let Err(error) = std::fs::remove_dir_all(&places.scratch)
             && error.kind() != io::ErrorKind::NotFound
         {
-            tracing::warn!(path = %places.kit.display(), %error, "failed to remove a directory");
+            tracing::warn!(path = %places.scratch.display(), %error, "failed to remove a directory");
         }
     }
 

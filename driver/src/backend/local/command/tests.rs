@@ -3,8 +3,7 @@ use std::path::PathBuf;
 use super::*;
 
 fn places() -> Places {
-    let node = "lap".parse().unwrap();
-    Places::new("lap-0".parse().unwrap(), Path::new("/s"), &node, 0, Path::new("/r"))
+    Places::new("lap-0".parse().unwrap(), 0, Path::new("/s/lap"), Path::new("/r/lap"))
 }
 
 fn programs(runtime: bool) -> Programs {
@@ -29,7 +28,7 @@ fn line(launch: &Launch, flags: &[&str]) -> String {
     line.into_iter().map(|word| word.into_string().unwrap()).collect::<Vec<_>>().join(" ")
 }
 
-const OURS: &str = "/b/buildkitd --root /s/lap/0/root --addr unix:///r/pods/lap-0.sock --otel-socket-path /r/pods/lap-0.otel \
+const OURS: &str = "/b/buildkitd --root /s/lap/0/root --addr unix:///r/lap/0.sock --otel-socket-path /r/lap/0.otel \
      --config /dev/null --oci-worker true --containerd-worker false --oci-cni-config-path /s/lap/0/cni.json \
      --cdi-spec-dir /etc/cdi --cdi-spec-dir /var/run/cdi --oci-worker-binary /b/runc";
 
@@ -44,7 +43,7 @@ fn root_runs_buildkitd_in_namespaces_of_its_own() {
 #[test]
 fn others_run_it_by_rootlesskit() {
     let wanted = format!(
-        "/self child --parent 7 -- /b/rootlesskit --net=host --copy-up=/etc --pidns --state-dir=/r/pods/lap-0.kit {OURS}"
+        "/self child --parent 7 -- /b/rootlesskit --net=host --copy-up=/etc --pidns --state-dir=/r/lap/0.run/kit {OURS}"
     );
     assert_eq!(line(&rootless(), &[]), wanted);
     let no_sandbox = line(&rootless(), &["--oci-worker-no-process-sandbox"]);
