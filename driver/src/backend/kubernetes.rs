@@ -7,7 +7,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::{ApplyError, Backend, DeleteError, DialError, Dialed, LogStream, LogsError, LogsWanted, Pods};
 use crate::builder::{KubeContext, Node, PodName};
-use crate::manifest::{self, CertificateSet};
+use crate::manifest::{self, CONTAINER as BUILDKITD};
 use crate::options::KubernetesOptions;
 
 mod apply;
@@ -25,9 +25,6 @@ mod view;
 
 pub use context::{ContextError, resolve_context};
 
-/// The container that runs `buildkitd` in a pod.
-const BUILDKITD: &str = "buildkitd";
-
 /// What is to run.
 #[derive(Debug)]
 struct Target {
@@ -41,16 +38,7 @@ impl Target {
     }
 
     fn secret_name(&self) -> String {
-        let empty = CertificateSet {
-            ca: String::new(),
-            daemon_cert: String::new(),
-            daemon_key: String::new(),
-            client_cert: String::new(),
-            client_key: String::new(),
-            not_after: String::new(),
-        };
-        // The manifest alone decides on names.
-        manifest::tls_secret(&self.node, "", &empty).metadata.name.unwrap_or_default()
+        manifest::tls_secret_name(&self.node)
     }
 }
 

@@ -1,5 +1,7 @@
 //! Neighbours made for tests: each behaves as the real one does where a test looks.
 
+pub(crate) mod api_server;
+pub(crate) mod api_streams;
 pub(crate) mod buildkitd;
 pub(crate) mod daemon;
 pub(crate) mod fake_backend;

@@ -27,6 +27,9 @@ const PING_EVERY: Duration = Duration::from_secs(30);
 /// How much of a command's stderr is kept to explain its end.
 const STDERR_MAX: usize = 4096;
 
+#[cfg(test)]
+mod tests;
+
 /// Which protocol the channels speak.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Wire {

@@ -346,7 +346,6 @@ fn disruption(pod: &Pod) -> Option<Disruption<'_>> {
     let reason = match condition.reason.as_deref() {
         Some("PreemptionByScheduler") => "preempted",
         Some("DeletionByPodGC") => "node lost",
-        Some("TerminationByKubelet") => status_reason(pod).map_or("Evicted", |_| "Evicted"),
         _ => "Evicted",
     };
     Some(Disruption { reason, message: condition.message.as_deref().filter(|message| !message.is_empty()) })

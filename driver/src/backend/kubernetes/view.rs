@@ -12,6 +12,9 @@ use super::story::{self, Crash, Seen};
 use crate::backend::{Pod, PodEnd, PodPhase, Pods, StoryLine};
 use crate::builder::PodName;
 
+#[cfg(test)]
+mod tests;
+
 /// How many ends of pods are kept.
 const ENDED_MAX: usize = 64;
 /// After so many failures in a row the snapshot is no longer trusted.

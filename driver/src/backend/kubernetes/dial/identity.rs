@@ -1,15 +1,12 @@
 //! The daemon's side of mTLS: read once from the node's Secret, and again when a pod does not fit it.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto::ring, version};
 
 use super::Failure;
 use crate::backend::BoxError;
@@ -47,7 +44,7 @@ impl Identity {
         if held.as_ref().is_some_and(|held| held.certificates == *certificates) {
             return;
         }
-        *held = connector(certificates).ok().map(|connector| Held {
+        *held = certs::connector(certificates).ok().map(|connector| Held {
             certificates: certificates.clone(),
             connector,
             read: Instant::now(),
@@ -82,25 +79,9 @@ impl Identity {
         let secret = ask(api.get(&name)).await.map_err(|error| Failure::Other(what(error.into())))?;
         let certificates = certs::from_secret(&secret)
             .ok_or_else(|| Failure::Other(what("it holds no certificates of buildfleet".into())))?;
-        let connector = connector(&certificates).map_err(|error| Failure::Other(what(error)))?;
+        let connector = certs::connector(&certificates).map_err(|error| Failure::Other(what(error)))?;
         let held = Held { certificates, connector, read: Instant::now() };
         *self.held.lock().unwrap_or_else(PoisonError::into_inner) = Some(held.clone());
         Ok(held)
     }
-}
-
-/// TLS 1.3 alone: both ends are ours. ALPN is what a gRPC server asks for.
-pub(super) fn connector(certificates: &CertificateSet) -> Result<TlsConnector, BoxError> {
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(certificates.ca.as_bytes()) {
-        roots.add(certificate?)?;
-    }
-    let chain = CertificateDer::pem_slice_iter(certificates.client_cert.as_bytes()).collect::<Result<Vec<_>, _>>()?;
-    let key = PrivateKeyDer::from_pem_slice(certificates.client_key.as_bytes())?;
-    let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_protocol_versions(&[&version::TLS13])?
-        .with_root_certificates(roots)
-        .with_client_auth_cert(chain, key)?;
-    config.alpn_protocols = vec![b"h2".to_vec()];
-    Ok(TlsConnector::from(Arc::new(config)))
 }

@@ -20,7 +20,7 @@ use crate::backend::kubernetes::errors::{RequestError, ask};
 use crate::backend::kubernetes::{BUILDKITD, Target};
 use crate::backend::{BoxError, Transport};
 use crate::builder::PodName;
-use crate::manifest::{TLS_PORT, TLS_SERVER_NAME};
+use crate::manifest::{TLS_PORT, TLS_SERVER_NAME, unix_address};
 
 /// Pods are near, or not reachable at all.
 const TCP_TIMEOUT: Duration = Duration::from_secs(1);
@@ -38,7 +38,7 @@ pub(super) async fn open(
 ) -> Result<Stream, Failure> {
     let connection = cluster.connection().await.map_err(|error| Failure::Other(error.into()))?;
     let opened = match transport {
-        Transport::Exec => exec(&connection, pod).await,
+        Transport::Exec => exec(&connection, target, pod).await,
         Transport::PortForward => {
             let secured = Secured { connection: &connection, target, identity };
             secured.open(|| port_forward(&connection, pod)).await
@@ -128,9 +128,10 @@ async fn port_forward(connection: &Connection, pod: &PodName) -> Result<ChannelS
     Ok(stream)
 }
 
-async fn exec(connection: &Connection, pod: &PodName) -> Result<Stream, Failure> {
+async fn exec(connection: &Connection, target: &Target, pod: &PodName) -> Result<Stream, Failure> {
     let params = AttachParams::default().container(BUILDKITD).stdin(true).stdout(true).stderr(true).tty(false);
-    let request = pods(connection).exec(pod.as_str(), ["buildctl", "dial-stdio"], &params).map_err(into_failure)?;
+    let command = ["buildctl", "--addr", unix_address(&target.options), "dial-stdio"];
+    let request = pods(connection).exec(pod.as_str(), command, &params).map_err(into_failure)?;
     let upgraded = ask(connection.client.connect(request)).await.map_err(|error| refusal(error, pod))?;
     let wire = Wire::Exec { close_signal: upgraded.supports_stream_close() };
     let (stream, first) = ChannelStream::open(upgraded.into_stream(), wire);

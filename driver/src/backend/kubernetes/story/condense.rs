@@ -29,11 +29,15 @@ pub(super) fn pull(message: &str, image: &str) -> String {
             "failed to resolve image",
             "failed to copy",
             "failed to do request",
-            "code = ",
         ] {
             if let Some(after) = rest.strip_prefix(prefix) {
                 rest = after_name(after);
             }
+        }
+        if rest.starts_with("code = ")
+            && let Some((_, desc)) = rest.split_once("desc = ")
+        {
+            rest = desc;
         }
         // The reference once more, as containerd spells it.
         if let Some((name, after)) = rest.split_once(": ")
@@ -56,7 +60,7 @@ fn after_name(text: &str) -> &str {
         None if text.starts_with(": ") => text,
         None => text.find(": ").map_or("", |at| &text[at..]),
     };
-    rest.strip_prefix(": ").map_or(rest.trim_start(), str::trim_start).trim_start_matches("desc = ")
+    rest.strip_prefix(": ").map_or(rest.trim_start(), str::trim_start)
 }
 
 fn is_spelling_of(name: &str, image: &str) -> bool {
@@ -95,5 +99,93 @@ fn shortened(text: &str, max: usize) -> String {
     match text.char_indices().nth(max) {
         Some((at, _)) => format!("{} …", text[..at].trim_end()),
         None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_pull_is_told_in_the_words_of_the_registry() {
+        for (message, image, told) in [
+            (
+                "rpc error: code = NotFound desc = failed to pull and unpack image \"docker.io/x/y:z\": failed to resolve \
+                 reference \"docker.io/x/y:z\": docker.io/x/y:z: not found",
+                "x/y:z",
+                "not found",
+            ),
+            (
+                "Back-off pulling image \"reg:5000/a:1\": ErrImagePull: rpc error: code = Unknown desc = failed to pull and \
+                 unpack image \"reg:5000/a:1\": failed to resolve reference \"reg:5000/a:1\": failed to do request: Head \
+                 \"https://reg:5000/v2/a/manifests/1\": dial tcp: lookup reg: no such host",
+                "reg:5000/a:1",
+                "Head \"https://reg:5000/v2/a/manifests/1\": dial tcp: lookup reg: no such host",
+            ),
+            (
+                "Failed to pull image \"nope:1\": failed to pull and unpack image \"docker.io/library/nope:1\": failed to \
+                 resolve reference \"docker.io/library/nope:1\": pull access denied, repository does not exist or may \
+                 require authorization: server message: insufficient_scope: authorization failed",
+                "nope:1",
+                "pull access denied, repository does not exist or may require authorization: server message: \
+                 insufficient_scope: authorization failed",
+            ),
+            (
+                "Failed to apply default image tag \"A B\": couldn't parse image name",
+                "A B",
+                "couldn't parse image name",
+            ),
+            (
+                "unexpected status from GET request: 401 Unauthorized",
+                "a",
+                "unexpected status from GET request: 401 Unauthorized",
+            ),
+            ("Back-off pulling image \"nope:1\"", "nope:1", ""),
+            ("Error: ImagePullBackOff", "nope:1", ""),
+            ("", "nope:1", ""),
+        ] {
+            assert_eq!(pull(message, image), told, "{message}");
+        }
+    }
+
+    #[test]
+    fn a_scheduler_is_quoted_up_to_its_reasons() {
+        for (message, told) in [
+            (
+                "0/2 nodes are available: 1 Insufficient cpu, 1 node(s) had untolerated taint {a: b}. preemption: 0/2 nodes \
+                 are available: 2 Preemption is not helpful for scheduling.",
+                "0/2 nodes are available: 1 Insufficient cpu, 1 node(s) had untolerated taint {a: b}",
+            ),
+            (
+                "0/1 nodes are available: 1 Insufficient memory. no new claims to deallocate, preemption: 0/1 nodes are.",
+                "0/1 nodes are available: 1 Insufficient memory",
+            ),
+            ("no nodes available to schedule pods", "no nodes available to schedule pods"),
+        ] {
+            assert_eq!(scheduler(message), told);
+        }
+    }
+
+    #[test]
+    fn a_pull_tells_how_long_it_took() {
+        for (message, took) in [
+            (
+                "Successfully pulled image \"a:1\" in 3.214s (3.3s including waiting). Image size: 1 bytes.",
+                Some("3.2s"),
+            ),
+            ("Successfully pulled image \"a:1\" in 812ms (812ms including waiting)", Some("812ms")),
+            ("Successfully pulled image \"a:1\" in 1m3.9s (2m including waiting)", Some("1m3.9s")),
+            ("Successfully pulled image \"a:1\"", None),
+            ("Container image \"a:1\" already present on machine", None),
+        ] {
+            assert_eq!(pulled_in(message).as_deref(), took, "{message}");
+        }
+    }
+
+    #[test]
+    fn long_messages_are_cut_between_characters() {
+        let told = runtime(&"ü ".repeat(1000));
+        assert!(told.chars().count() <= MESSAGE_MAX + 2 && told.ends_with('…'), "{told}");
+        assert_eq!(log_line("  a\tb \r"), "a b");
     }
 }
