@@ -4,10 +4,12 @@ mod error;
 mod follow;
 mod lease;
 mod node;
+mod reported;
 mod upstream;
 mod view;
 
 pub use error::StartError;
 pub use lease::Lease;
 pub use node::{FleetConfig, NodeFleet};
+pub use reported::Reported;
 pub use view::{NodeSnapshot, NodeStatus, PodSnapshot, PodStatus, Remembered};

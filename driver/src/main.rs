@@ -1,12 +1,13 @@
-//! The program: where log lines go, and on to the command line.
+//! The program: where log lines go, and on to the command line or into a child of the local backend.
 
 use std::ffi::OsString;
 use std::process::ExitCode;
 use std::sync::Mutex;
 
-use buildfleet::backend::local::child;
+use buildfleet::backend::local::child::{SUBCOMMAND, exec_from_arguments};
 use buildfleet::daemon::launch::ON_DEMAND;
 use buildfleet::daemon::logfile::LogFile;
+use buildfleet::report;
 use buildfleet::settings::{LogFormat, Process, Settings};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
@@ -14,9 +15,9 @@ use tracing_subscriber::fmt::MakeWriter;
 fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().collect();
     // Before any thread and any other thing: this process is about to become another program.
-    if args.get(1).is_some_and(|word| word == child::SUBCOMMAND) {
-        let error = child::exec_from_arguments(args.into_iter().skip(2));
-        eprintln!("buildfleet: {}", buildfleet::report::chain(&error));
+    if args.get(1).is_some_and(|command| command == SUBCOMMAND) {
+        // It returns only when it failed.
+        eprintln!("{}", report::chain(&exec_from_arguments(args.into_iter().skip(2))));
         return ExitCode::FAILURE;
     }
     // Wrong settings are reported by the commands that need them.

@@ -6,6 +6,8 @@ mod cli_daemon;
 mod local;
 mod kubernetes;
 mod kubernetes_dial;
+mod local;
+mod daemon;
 mod proxy;
 mod remote;
 mod support;

@@ -3,5 +3,7 @@
 pub(crate) mod api_server;
 pub(crate) mod api_streams;
 pub(crate) mod buildkitd;
+pub(crate) mod daemon;
+pub(crate) mod fake_backend;
 pub(crate) mod pods;
 pub(crate) mod user;

@@ -1,10 +1,8 @@
 //! Builders, nodes and pods as the API's messages have them: a pure function of what is known.
 
-use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::time::SystemTime;
 
-use buildfleet_proto::buildkit::{ListWorkersResponse, Platform as WirePlatform};
 use buildfleet_proto::fleet;
 
 use crate::builder::{Builder, BuilderName, Endpoint, KubeContext, Node};
@@ -40,8 +38,7 @@ pub(super) fn planned(builder: &Builder) -> fleet::Builder {
 }
 
 fn node(builder: &BuilderName, node: &Node, known: &NodeSnapshot, socket: Option<&Path>) -> fleet::Node {
-    let workers = known.remembered.workers.as_ref();
-    let (worker_platforms, buildkit_version, worker_labels) = workers.map(reported).unwrap_or_default();
+    let reported = known.remembered.reported();
     fleet::Node {
         name: node.name.to_string(),
         endpoint: endpoint(builder, node),
@@ -58,11 +55,11 @@ fn node(builder: &BuilderName, node: &Node, known: &NodeSnapshot, socket: Option
         driver_opts: node.driver_opts.clone().into_iter().collect(),
         buildkitd_flags: node.buildkitd_flags.clone(),
         platforms: node.platforms.iter().map(ToString::to_string).collect(),
-        worker_platforms,
-        buildkit_version,
+        worker_platforms: reported.platforms,
+        buildkit_version: reported.versions.join(", "),
         wanted: known.wanted,
         pods: known.pods.iter().map(pod).collect(),
-        worker_labels,
+        worker_labels: reported.labels,
     }
 }
 
@@ -101,66 +98,11 @@ fn endpoint(builder: &BuilderName, node: &Node) -> String {
     }
 }
 
-/// Platforms without repetition in the order of the workers, versions, and the labels on which all workers agree.
-fn reported(workers: &ListWorkersResponse) -> (Vec<String>, String, HashMap<String, String>) {
-    let mut platforms: Vec<String> = Vec::new();
-    let mut versions: Vec<&str> = Vec::new();
-    let mut labels: BTreeMap<&str, Option<&str>> = BTreeMap::new();
-    for worker in &workers.record {
-        for platform in worker.platforms.iter().map(platform) {
-            if !platforms.contains(&platform) {
-                platforms.push(platform);
-            }
-        }
-        if let Some(version) = &worker.buildkit_version
-            && !versions.contains(&version.version.as_str())
-        {
-            versions.push(&version.version);
-        }
-        for (key, value) in &worker.labels {
-            let seen = labels.entry(key).or_insert(Some(value));
-            *seen = seen.filter(|seen| seen == value);
-        }
-    }
-    let labels = labels.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?.to_owned())));
-    (platforms, versions.join(", "), labels.collect())
-}
-
-fn platform(platform: &WirePlatform) -> String {
-    let WirePlatform { os, architecture, variant, .. } = platform;
-    if variant.is_empty() { format!("{os}/{architecture}") } else { format!("{os}/{architecture}/{variant}") }
-}
-
 #[cfg(test)]
 mod tests {
-    use buildfleet_proto::buildkit::{BuildkitVersion, WorkerRecord};
+    use std::collections::BTreeMap;
 
     use super::*;
-
-    fn worker(variant: &str, version: &str, host: &str) -> WorkerRecord {
-        let of = |architecture: &str, variant: &str| WirePlatform {
-            os: "linux".to_owned(),
-            architecture: architecture.to_owned(),
-            variant: variant.to_owned(),
-            ..WirePlatform::default()
-        };
-        let labels = [("executor", "oci"), ("hostname", host)];
-        WorkerRecord {
-            platforms: vec![of("amd64", ""), of("arm", variant)],
-            buildkit_version: Some(BuildkitVersion { version: version.to_owned(), ..BuildkitVersion::default() }),
-            labels: labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
-            ..WorkerRecord::default()
-        }
-    }
-
-    #[test]
-    fn several_workers_are_reported_as_one() {
-        let record = vec![worker("v7", "v0.26.1", "a"), worker("v6", "v0.26.1", "b"), worker("v7", "v0.25.0", "c")];
-        let (platforms, version, labels) = reported(&ListWorkersResponse { record });
-        assert_eq!(platforms, ["linux/amd64", "linux/arm/v7", "linux/arm/v6"]);
-        assert_eq!(version, "v0.26.1, v0.25.0");
-        assert_eq!(labels, HashMap::from([("executor".to_owned(), "oci".to_owned())]));
-    }
 
     #[test]
     fn an_endpoint_names_the_deployment_and_the_context() {
