@@ -3,10 +3,11 @@
 mod cli;
 mod cli_buildx;
 mod cli_daemon;
+mod daemon;
+mod daemon_process;
 mod kubernetes;
 mod kubernetes_dial;
 mod local;
-mod daemon;
 mod proxy;
 mod remote;
 mod support;

@@ -52,7 +52,7 @@ const OWNED: [(&str, &[&str]); 15] = [
     ("tokio_rustls", &["backend"]),
     ("rustls", &["backend"]),
     ("h2", &["wire", "fleet", "proxy"]),
-    ("buildfleet_proto::buildkit", &["fleet", "proxy", "store"]),
+    ("buildfleet_proto::buildkit", &["fleet", "proxy", "store", "daemon"]),
     ("buildfleet_proto::fleet", &["daemon", "cli"]),
     ("tonic", &["daemon", "cli"]),
     ("clap", &["cli"]),
