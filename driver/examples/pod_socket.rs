@@ -12,6 +12,10 @@ use buildfleet::backend::{Backend, PodPhase};
 use buildfleet::builder::{Driver, Endpoint, Node};
 use buildfleet::options::{DriverOptions, split_driver_opts};
 use buildfleet::report::chain;
+use tokio::io::copy_bidirectional_with_sizes;
+
+/// Large, so that what is measured is the transport.
+const BUFFER: usize = 128 * 1024;
 
 type BoxError = Box<dyn std::error::Error>;
 
@@ -58,7 +62,7 @@ async fn main() -> Result<(), BoxError> {
         tokio::spawn(async move {
             match backend.dial(&pod).await {
                 Ok(mut dialed) => {
-                    let copied = tokio::io::copy_bidirectional(&mut client, &mut dialed.stream).await;
+                    let copied = copy_bidirectional_with_sizes(&mut client, &mut dialed.stream, BUFFER, BUFFER).await;
                     println!("{} {copied:?}", dialed.transport);
                 }
                 Err(error) => println!("{}", chain(&error)),
