@@ -1,3 +1,5 @@
+//! The command lines of pods, word by word.
+
 use std::path::PathBuf;
 
 use super::*;

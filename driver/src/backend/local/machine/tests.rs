@@ -1,3 +1,5 @@
+//! Machines that lack something, each told in words that help.
+
 use super::*;
 use crate::options::LoadBalance;
 
