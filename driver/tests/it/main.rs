@@ -4,6 +4,7 @@ mod cli;
 mod cli_buildx;
 mod cli_daemon;
 mod daemon;
+mod daemon_process;
 mod kubernetes;
 mod kubernetes_dial;
 mod local;

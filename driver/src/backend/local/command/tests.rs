@@ -1,4 +1,4 @@
-//! The command lines of pods, word by word.
+//! Command lines of `buildkitd`, as tables.
 
 use std::path::PathBuf;
 

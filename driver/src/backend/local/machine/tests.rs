@@ -1,4 +1,4 @@
-//! Machines that lack something, each told in words that help.
+//! What is found, and what is missing, on machines made for the tests.
 
 use super::*;
 use crate::options::LoadBalance;
