@@ -3,12 +3,10 @@
 mod cli;
 mod cli_buildx;
 mod cli_daemon;
-mod local;
-mod kubernetes;
-mod kubernetes_dial;
-mod local;
 mod daemon;
 mod daemon_process;
+mod kubernetes;
+mod kubernetes_dial;
 mod local;
 mod proxy;
 mod remote;
