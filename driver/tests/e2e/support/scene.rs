@@ -5,6 +5,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
@@ -21,6 +22,16 @@ use super::tools::{BUILDFLEET, Tools, cluster, tools};
 /// How long a daemon may take to end. Its own deadline for a drain is shorter.
 const END: Duration = seconds(20);
 
+/// Held by every scene: shared by most, alone by those that measure.
+static MACHINE: RwLock<()> = RwLock::new(());
+
+/// Its fields are there to be dropped last.
+#[derive(Debug)]
+enum Share {
+    Some { _held: RwLockReadGuard<'static, ()> },
+    All { _held: RwLockWriteGuard<'static, ()> },
+}
+
 /// Everything that one test touches.
 #[derive(Debug)]
 pub(crate) struct Scene {
@@ -29,11 +40,17 @@ pub(crate) struct Scene {
     contexts: OnceCell<Contexts>,
     environment: Vec<(&'static str, PathBuf)>,
     tools: &'static Tools,
+    _share: Share,
 }
 
 impl Scene {
     /// Without a cluster.
     pub(crate) fn local() -> Self {
+        // A test that failed has nevertheless ended.
+        Self::with(Share::Some { _held: MACHINE.read().unwrap_or_else(PoisonError::into_inner) })
+    }
+
+    fn with(share: Share) -> Self {
         let tools = tools();
         // Sockets have short paths, so the system's directory, and no long name.
         let dir = tempfile::Builder::new().prefix("bf").tempdir_in("/tmp").expect("a directory of our own");
@@ -52,13 +69,22 @@ impl Scene {
             ("BUILDFLEET_LOG", "buildfleet=debug".into()),
         ];
         symlink(&tools.docker_buildx, at("docker/cli-plugins/docker-buildx")).expect("a directory of our own");
-        Self { namespace: None, dir, contexts: OnceCell::new(), environment, tools }
+        Self { namespace: None, dir, contexts: OnceCell::new(), environment, tools, _share: share }
     }
 
     /// With a namespace of the cluster.
     pub(crate) fn kube() -> Self {
+        Self::local().in_cluster()
+    }
+
+    /// The same while no other test runs, for measurements.
+    pub(crate) fn kube_alone() -> Self {
+        Self::with(Share::All { _held: MACHINE.write().unwrap_or_else(PoisonError::into_inner) }).in_cluster()
+    }
+
+    fn in_cluster(self) -> Self {
         let kubeconfig = cluster().kubeconfig.clone();
-        let mut scene = Self::local();
+        let mut scene = self;
         scene.namespace = Some(Namespace::make());
         scene.environment.push(("KUBECONFIG", kubeconfig));
         scene
