@@ -259,7 +259,8 @@ impl Drop for Scene {
 /// A `buildkitd` that was killed leaves the mounts of its steps, and a directory with mounts cannot be removed.
 fn unmount_below(dir: &Path) {
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-    let below = mounts.lines().filter_map(|line| line.split(' ').nth(1)).filter(|path| Path::new(path).starts_with(dir));
+    let below =
+        mounts.lines().filter_map(|line| line.split(' ').nth(1)).filter(|path| Path::new(path).starts_with(dir));
     for path in below.collect::<Vec<_>>().into_iter().rev() {
         let _ = Call::new("umount").arg("-l").arg(path).end();
     }
