@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use buildfleet_proto::fleet::fleet_client::FleetClient;
 use buildfleet_proto::fleet::{
-    BootstrapRequest, Builder, CreateRequest, CreateResponse, InspectRequest, LeaveRequest, ListRequest, LogChunk,
-    LogsRequest, Progress, RemoveRequest, StopRequest, UseRequest, VersionRequest, VersionResponse,
+    BootstrapRequest, Builder, CreateRequest, CreateResponse, InspectRequest, LeaveRequest, ListRequest, ListResponse,
+    LogChunk, LogsRequest, Progress, RemoveRequest, StopRequest, UseRequest, VersionRequest, VersionResponse,
 };
 use tonic::transport::Channel;
 use tonic::{Response, Status, Streaming};
@@ -44,10 +44,14 @@ impl Client {
 
     /// By name.
     pub(super) async fn list(&mut self) -> Result<Vec<Builder>, Failure> {
-        let mut builders =
-            bounded(self.0.list(ListRequest {})).await.map_err(|f| f.doing("list the builders"))?.builders;
-        builders.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(builders)
+        Ok(self.list_with_warnings().await?.builders)
+    }
+
+    /// By name, and what could not be listed.
+    pub(super) async fn list_with_warnings(&mut self) -> Result<ListResponse, Failure> {
+        let mut list = bounded(self.0.list(ListRequest {})).await.map_err(|f| f.doing("list the builders"))?;
+        list.builders.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(list)
     }
 
     /// An empty `builder` is the current one.

@@ -1,6 +1,6 @@
 //! `buildfleet ls`: the builders and their nodes.
 
-use buildfleet_proto::fleet::Builder;
+use buildfleet_proto::fleet::{Builder, ListResponse};
 
 use super::client::CREATE_ONE;
 use super::failure::Failure;
@@ -18,7 +18,8 @@ pub(super) struct Args {
 }
 
 pub(super) async fn run(args: Args, context: &Context) -> Result<(), Failure> {
-    let builders = context.client().await?.list().await?;
+    let ListResponse { builders, warnings } = context.client().await?.list_with_warnings().await?;
+    warnings.iter().for_each(|warning| context.warning(&printable(warning)));
     if context.format == Format::Json {
         let lines: Result<String, Failure> =
             builders.into_iter().map(|builder| json_line(&BuilderView::from(builder))).collect();

@@ -7,6 +7,7 @@ use std::time::Duration;
 use buildfleet_proto::fleet::Progress;
 use buildfleet_proto::fleet::progress::Level;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use tokio::signal::unix::{SignalKind, signal};
 use tonic::Streaming;
 
 use super::failure::Failure;
@@ -58,12 +59,12 @@ pub(super) async fn follow(mut stream: Streaming<Progress>, style: Style) -> Res
 
 /// As [`follow`], ended at once by Ctrl-C.
 pub(super) async fn follow_or_interrupt(stream: Streaming<Progress>, style: Style) -> Result<(), Failure> {
+    // Before the first line is shown: who sees it may press the keys.
+    let mut interrupts = signal(SignalKind::interrupt())
+        .map_err(|error| Failure::other(format!("failed to wait for signals: {error}")))?;
     tokio::select! {
         result = follow(stream, style) => result,
-        signal = tokio::signal::ctrl_c() => Err(match signal {
-            Ok(()) => Failure::interrupted(),
-            Err(error) => Failure::other(format!("failed to wait for signals: {error}")),
-        }),
+        _ = interrupts.recv() => Err(Failure::interrupted()),
     }
 }
 
@@ -90,15 +91,29 @@ fn message(event: &Progress) -> String {
 enum Display {
     Quiet,
     Lines,
-    Bars { all: MultiProgress, nodes: BTreeMap<String, Bar>, running: ProgressStyle, done: ProgressStyle },
+    Bars { all: MultiProgress, nodes: BTreeMap<String, Bar>, styles: Box<Styles> },
 }
 
-/// Of a line that moves, and of one that is done.
-fn templates(colour: bool) -> [&'static str; 2] {
+struct Styles {
+    running: ProgressStyle,
+    done: ProgressStyle,
+    ended: ProgressStyle,
+}
+
+/// Of a line that moves, of one that is done, and of one that came to another end.
+fn templates(colour: bool) -> [&'static str; 3] {
     if colour {
-        ["{spinner:.cyan} [{prefix}] {elapsed:>3} {wide_msg}", "✓ [{prefix:.green}] {elapsed:>3} {wide_msg}"]
+        [
+            "{spinner:.cyan} [{prefix}] {elapsed:>3} {wide_msg}",
+            "✓ [{prefix:.green}] {elapsed:>3} {wide_msg}",
+            "✗ [{prefix:.red}] {elapsed:>3} {wide_msg}",
+        ]
     } else {
-        ["{spinner} [{prefix}] {elapsed:>3} {wide_msg}", "✓ [{prefix}] {elapsed:>3} {wide_msg}"]
+        [
+            "{spinner} [{prefix}] {elapsed:>3} {wide_msg}",
+            "✓ [{prefix}] {elapsed:>3} {wide_msg}",
+            "✗ [{prefix}] {elapsed:>3} {wide_msg}",
+        ]
     }
 }
 
@@ -113,10 +128,11 @@ impl Display {
             Style::Quiet => Self::Quiet,
             Style::Lines => Self::Lines,
             Style::Bars { colour } => {
-                let [running, done] = templates(colour).map(|template| {
+                let [running, done, ended] = templates(colour).map(|template| {
                     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner())
                 });
-                Self::Bars { all: MultiProgress::new(), nodes: BTreeMap::new(), running, done }
+                let styles = Box::new(Styles { running, done, ended });
+                Self::Bars { all: MultiProgress::new(), nodes: BTreeMap::new(), styles }
             }
         }
     }
@@ -126,13 +142,13 @@ impl Display {
             Self::Quiet if event.level() == Level::Warning => say(&line(event)),
             Self::Quiet => {}
             Self::Lines => say(&line(event)),
-            Self::Bars { all, nodes, running, done } => {
+            Self::Bars { all, nodes, styles } => {
                 if event.level() == Level::Warning {
-                    // Stays on the screen; the moving line goes on below it. No terminal, nobody to tell.
-                    let _ = all.println(line(event));
+                    // Stays on the screen; the moving lines go on below it.
+                    all.suspend(|| say(&line(event)));
                 }
                 let bar = nodes.entry(event.node.clone()).or_insert_with(|| {
-                    let bar = all.add(ProgressBar::new_spinner().with_style(running.clone()));
+                    let bar = all.add(ProgressBar::new_spinner().with_style(styles.running.clone()));
                     bar.set_prefix(printable(&event.node));
                     bar.enable_steady_tick(Duration::from_millis(100));
                     Bar { bar, finished: false }
@@ -140,7 +156,7 @@ impl Display {
                 let ready = event.level() == Level::Ready && event.wanted > 0 && event.ready >= event.wanted;
                 if ready && !bar.finished {
                     bar.finished = true;
-                    bar.bar.set_style(done.clone());
+                    bar.bar.set_style(styles.done.clone());
                     bar.bar.finish_with_message(message(event));
                 } else if !bar.finished {
                     bar.bar.set_message(message(event));
@@ -151,10 +167,10 @@ impl Display {
 
     /// The stream ended well: what still moves has come to its end too.
     fn finish(&mut self) {
-        if let Self::Bars { nodes, done, .. } = self {
+        if let Self::Bars { nodes, styles, .. } = self {
             for bar in nodes.values_mut().filter(|bar| !bar.finished) {
                 bar.finished = true;
-                bar.bar.set_style(done.clone());
+                bar.bar.set_style(styles.done.clone());
                 bar.bar.finish();
             }
         }
@@ -164,8 +180,11 @@ impl Display {
 impl Drop for Display {
     /// The last line of what did not end stays on the screen, above the error.
     fn drop(&mut self) {
-        if let Self::Bars { nodes, .. } = self {
-            nodes.values().filter(|bar| !bar.finished).for_each(|bar| bar.bar.abandon());
+        if let Self::Bars { nodes, styles, .. } = self {
+            for bar in nodes.values().filter(|bar| !bar.finished) {
+                bar.bar.set_style(styles.ended.clone());
+                bar.bar.abandon();
+            }
         }
     }
 }

@@ -35,6 +35,21 @@ async fn without_builders_ls_prints_the_header_and_says_how_to_create_one() {
 }
 
 #[tokio::test]
+async fn ls_shows_the_builders_and_what_could_not_be_listed() {
+    let machine = kube(Machine::new()).list_warns("failed to read builder broken.json");
+    let table = "NAME/NODE   DRIVER/ENDPOINT          STATUS    BUILDKIT   PLATFORMS\n\
+                 kube        kubernetes\n \\_ kube0    \\_ kubernetes://kube0   stopped              linux/amd64*\n \
+                 \\_ kube1    \\_ kubernetes://kube1   stopped              linux/amd64*\n";
+    let warning = "warning: failed to read builder broken.json\n";
+    expect(&machine.run("ls").await, 0, table, warning);
+    let json = machine.run("ls --format json").await;
+    assert!(
+        json.stdout.starts_with("{\"Name\":\"kube\",\"Driver\":\"kubernetes\",") && json.stderr == warning,
+        "{json:?}"
+    );
+}
+
+#[tokio::test]
 async fn an_unknown_builder_is_an_error_that_lists_those_there_are() {
     let machine = kube(Machine::new());
     for command in ["inspect nix", "socket nix", "use nix", "stop nix", "rm nix", "create --name nix --append"] {

@@ -17,8 +17,8 @@ use futures::{Stream, StreamExt, stream};
 use tempfile::TempDir;
 use tokio::net::UnixListener;
 use tokio::process::{Child, Command};
+use tokio::runtime::Runtime;
 use tokio_stream::wrappers::UnixListenerStream;
-use tokio_util::task::AbortOnDropHandle;
 use tonic::{Code, Request, Response, Status};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_buildfleet");
@@ -30,6 +30,7 @@ struct Script {
     /// What `Create` refuses with.
     create: Option<Status>,
     warnings: Vec<String>,
+    list_warnings: Vec<String>,
     /// What `Bootstrap` tells, and how it ends; `None`: never.
     story: Vec<Progress>,
     end: Option<Result<(), Status>>,
@@ -43,7 +44,7 @@ struct Script {
 pub(crate) struct Machine {
     home: TempDir,
     script: Arc<Mutex<Script>>,
-    daemon: AbortOnDropHandle<()>,
+    daemon: Mutex<Option<Runtime>>,
 }
 
 /// How a command ended.
@@ -62,12 +63,17 @@ impl Machine {
         fs::create_dir(&run).expect("ours");
         fs::set_permissions(&run, fs::Permissions::from_mode(0o700)).expect("ours");
         let script = Arc::new(Mutex::new(Script { end: Some(Ok(())), ..Script::default() }));
-        let listener = UnixListener::bind(run.join("daemon.sock")).expect("a short path");
+        // A runtime of its own, whose end closes every connection as a killed daemon does.
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a thread");
+        let listener = {
+            let _inside = runtime.enter();
+            UnixListener::bind(run.join("daemon.sock")).expect("a short path")
+        };
         let fleet = FakeFleet { script: Arc::clone(&script), run };
         let server = tonic::transport::Server::builder().add_service(FleetServer::new(fleet));
-        let serving = server.serve_with_incoming(UnixListenerStream::new(listener));
-        let daemon = AbortOnDropHandle::new(tokio::spawn(async move { serving.await.expect("it serves") }));
-        Self { home, script, daemon }
+        runtime.spawn(server.serve_with_incoming(UnixListenerStream::new(listener)));
+        Self { home, script, daemon: Mutex::new(Some(runtime)) }
     }
 
     fn with(self, change: impl FnOnce(&mut Script)) -> Self {
@@ -85,6 +91,10 @@ impl Machine {
 
     pub(crate) fn create_warns(self, warning: &str) -> Self {
         self.with(|script| script.warnings.push(warning.to_owned()))
+    }
+
+    pub(crate) fn list_warns(self, warning: &str) -> Self {
+        self.with(|script| script.list_warnings.push(warning.to_owned()))
     }
 
     /// What Bootstrap tells; `end` is how its stream ends, `None` that it does not.
@@ -157,7 +167,9 @@ impl Machine {
 
     /// As if the daemon were killed.
     pub(crate) fn kill_daemon(&self) {
-        self.daemon.abort();
+        if let Some(runtime) = self.daemon.lock().expect("no test panics with it").take() {
+            runtime.shutdown_background();
+        }
     }
 
     /// What the daemon was asked to do, without the questions.
@@ -173,6 +185,12 @@ impl Machine {
     pub(crate) fn told(&self) -> Vec<String> {
         let text = fs::read_to_string(self.home.path().join("buildx/told")).unwrap_or_default();
         text.lines().map(|line| line.replace(&self.run_dir(), "RUN")).collect()
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        self.kill_daemon();
     }
 }
 
@@ -305,10 +323,10 @@ impl Fleet for FakeFleet {
     }
 
     async fn list(&self, _: Request<ListRequest>) -> Result<Response<ListResponse>, Status> {
-        Ok(Response::new(ListResponse {
-            builders: self.script(|script| script.builders.clone()),
-            warnings: Vec::new(),
-        }))
+        Ok(Response::new(self.script(|script| ListResponse {
+            builders: script.builders.clone(),
+            warnings: script.list_warnings.clone(),
+        })))
     }
 
     async fn inspect(&self, request: Request<InspectRequest>) -> Result<Response<Builder>, Status> {

@@ -3,10 +3,13 @@
 mod cli;
 mod cli_buildx;
 mod cli_daemon;
+mod daemon;
 mod kubernetes;
 mod kubernetes_dial;
 mod local;
 mod daemon;
+mod daemon_process;
+mod local;
 mod proxy;
 mod remote;
 mod support;

@@ -1,0 +1,17 @@
+//! End to end: the real program with real `buildkitd`s, through stock `docker buildx` and `buildctl`, on this machine and in
+//! a real Kubernetes cluster.
+//!
+//! `scripts/cluster build`, `images` and `up` provide the programs and the cluster; the tests run in its network:
+//!
+//! ```text
+//! cargo test --features e2e --test e2e --no-run
+//! scripts/cluster sh cargo test --offline --features e2e --test e2e -- --test-threads=2
+//! ```
+//!
+//! A program or cluster that is missing fails a test; none is skipped.
+
+mod builds;
+mod kube;
+mod local;
+mod remote;
+mod support;

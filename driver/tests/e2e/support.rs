@@ -1,0 +1,13 @@
+//! What the end-to-end tests stand on: real programs, and a private place for each test that is empty again at its end.
+
+pub(crate) mod builder;
+pub(crate) mod call;
+pub(crate) mod clock;
+pub(crate) mod contexts;
+pub(crate) mod namespace;
+pub(crate) mod oci;
+pub(crate) mod pki;
+pub(crate) mod processes;
+pub(crate) mod registry;
+pub(crate) mod scene;
+pub(crate) mod tools;

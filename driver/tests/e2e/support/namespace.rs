@@ -1,0 +1,102 @@
+//! A namespace of the cluster for one test, deleted at its end.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use serde_json::Value;
+
+use super::call::Call;
+use super::clock::{seconds, wait_for};
+use super::tools::{Cluster, cluster};
+
+/// All kinds that a builder could leave behind.
+const KINDS: &str = "deployments,statefulsets,replicasets,pods,services,secrets,configmaps,serviceaccounts,\
+                     poddisruptionbudgets,persistentvolumeclaims";
+
+/// What each namespace has from its beginning.
+const OF_THE_CLUSTER: [&str; 2] = ["configmap/kube-root-ca.crt", "serviceaccount/default"];
+
+/// A namespace that exists.
+#[derive(Debug)]
+pub(crate) struct Namespace {
+    name: String,
+    cluster: &'static Cluster,
+}
+
+impl Namespace {
+    pub(crate) fn make() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        Self::named(&format!("e2e-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)))
+    }
+
+    /// Fails when there is one of that name: it belongs to somebody.
+    pub(crate) fn named(name: &str) -> Self {
+        let cluster = cluster();
+        Call::new(&cluster.kubectl).words("create namespace").arg(name).succeeds();
+        let namespace = Self { name: name.to_owned(), cluster };
+        // No pod can be created before: what a test measures is not the cluster's own start.
+        wait_for("the default service account", seconds(20), || {
+            namespace.kubectl("get serviceaccount default").end().is_success().then_some(())
+        });
+        namespace
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// In this namespace.
+    pub(crate) fn kubectl(&self, words: &str) -> Call {
+        Call::new(&self.cluster.kubectl).arg("--namespace").arg(&self.name).words(words)
+    }
+
+    /// `kind/name` of each object, without what the cluster itself puts into every namespace.
+    pub(crate) fn objects(&self) -> Vec<String> {
+        let names = self.kubectl("get --output name --ignore-not-found").arg(KINDS).succeeds();
+        let names = names.stdout.lines().map(str::to_owned).map(|name| name.replace(".apps", ""));
+        names.filter(|name| !OF_THE_CLUSTER.contains(&name.as_str())).collect()
+    }
+
+    /// Nothing is there, or is on its way out: a pod may take its time.
+    pub(crate) fn empties(&self) {
+        let kept: Vec<String> = self.objects().into_iter().filter(|name| !name.starts_with("pod/")).collect();
+        // The Deployment's own ReplicaSet is collected a moment later.
+        let kept: Vec<&String> = kept.iter().filter(|name| !name.starts_with("replicaset")).collect();
+        assert!(kept.is_empty(), "objects are left: {kept:?}");
+        wait_for("the end of the pods", seconds(45), || self.objects().is_empty().then_some(()));
+    }
+
+    /// Names of the pods, oldest state of the API server or not.
+    pub(crate) fn pods(&self) -> Vec<String> {
+        let names = self.kubectl("get pods --output name").succeeds();
+        names.stdout.lines().filter_map(|name| name.strip_prefix("pod/")).map(str::to_owned).collect()
+    }
+
+    pub(crate) fn pod(&self, name: &str) -> Value {
+        self.kubectl("get pod --output json").arg(name).succeeds().json()
+    }
+
+    /// The machine that a pod runs on.
+    pub(crate) fn machine_of(&self, pod: &str) -> String {
+        self.pod(pod)["spec"]["nodeName"].as_str().expect("a scheduled pod").to_owned()
+    }
+
+    /// For the reader of a failure.
+    pub(crate) fn show(&self) {
+        for words in ["get all", "get events --sort-by=.lastTimestamp", "describe pods"] {
+            eprintln!("=== kubectl {words}\n{}", self.kubectl(words).end());
+        }
+        let pods = self.kubectl("get pods --output name").end();
+        for pod in pods.stdout.lines() {
+            eprintln!("{}", self.kubectl("logs --all-containers --tail 100").arg(pod).end());
+        }
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        let delete = Call::new(&self.cluster.kubectl).words("delete namespace --wait=false").arg(&self.name).end();
+        if !delete.is_success() {
+            eprintln!("the namespace is left: {delete}");
+        }
+    }
+}
