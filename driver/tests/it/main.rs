@@ -3,11 +3,11 @@
 mod cli;
 mod cli_buildx;
 mod cli_daemon;
-mod local;
+mod daemon;
 mod kubernetes;
 mod kubernetes_dial;
 mod local;
-mod daemon;
+mod local;
 mod proxy;
 mod remote;
 mod support;
