@@ -91,7 +91,7 @@ fn message(event: &Progress) -> String {
 enum Display {
     Quiet,
     Lines,
-    Bars { all: MultiProgress, nodes: BTreeMap<String, Bar>, styles: Styles },
+    Bars { all: MultiProgress, nodes: BTreeMap<String, Bar>, styles: Box<Styles> },
 }
 
 struct Styles {
@@ -131,7 +131,7 @@ impl Display {
                 let [running, done, ended] = templates(colour).map(|template| {
                     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner())
                 });
-                let styles = Styles { running, done, ended };
+                let styles = Box::new(Styles { running, done, ended });
                 Self::Bars { all: MultiProgress::new(), nodes: BTreeMap::new(), styles }
             }
         }

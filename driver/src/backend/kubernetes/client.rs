@@ -20,6 +20,8 @@ use super::errors::ConnectError;
 use crate::builder::KubeContext;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// An exec plugin may ask its own servers; one that waits for a person waits in vain.
+const PREPARE_TIMEOUT: Duration = Duration::from_secs(60);
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
 
 /// One cluster as a node sees it.
@@ -54,8 +56,11 @@ impl Cluster {
     /// The connection, made now if there is none. Contacts nobody but an exec plugin.
     pub(super) async fn connection(&self) -> Result<Connection, ConnectError> {
         let cell = Arc::clone(&self.connection.lock().unwrap_or_else(PoisonError::into_inner));
-        let made = cell.get_or_try_init(|| connect(self.context.clone(), self.namespace.clone())).await?;
-        Ok(made.clone())
+        let made = cell.get_or_try_init(|| connect(self.context.clone(), self.namespace.clone()));
+        match tokio::time::timeout(PREPARE_TIMEOUT, made).await {
+            Ok(made) => made.cloned(),
+            Err(_) => Err(ConnectError::TimedOut(PREPARE_TIMEOUT)),
+        }
     }
 
     /// The next use reads the kubeconfig again: for credentials that are refused.

@@ -31,6 +31,8 @@ pub(super) enum ConnectError {
         #[source]
         source: BoxError,
     },
+    #[error("the credentials were not there within {} s", .0.as_secs())]
+    TimedOut(Duration),
     #[error("the connection was given up")]
     Interrupted(#[source] JoinError),
 }

@@ -63,8 +63,9 @@ pub(crate) fn words<'a>(code: &'a str, needle: &'a str) -> impl Iterator<Item = 
         let (before, after) = (&code[..*at], &code[at + needle.len()..]);
         let first = needle.chars().next();
         let last = needle.chars().last();
-        !(part_of_word(first) && part_of_word(before.chars().last()))
-            && !(part_of_word(last) && part_of_word(after.chars().next()))
+        let cut_before = part_of_word(first) && part_of_word(before.chars().last());
+        let cut_after = part_of_word(last) && part_of_word(after.chars().next());
+        !cut_before && !cut_after
     })
 }
 

@@ -7,18 +7,18 @@ use super::*;
 
 const IMAGE: &str = "moby/buildkit:buildx-stable-1";
 
-/// A pod of the node, with `status` and `metadata` merged in.
+/// A pod on a machine, or on none yet.
 fn pod(node: Option<&str>, status: Value) -> Pod {
-    serde_json::from_value(json!({
+    let mut pod = json!({
         "metadata": {"name": "kube0-1", "namespace": "builds"},
         "spec": {
             "nodeName": node,
             "initContainers": [{"name": "qemu", "image": "tonistiigi/binfmt"}],
             "containers": [{"name": "buildkitd", "image": IMAGE}],
         },
-        "status": status,
-    }))
-    .unwrap()
+    });
+    pod["status"] = status;
+    serde_json::from_value(pod).unwrap()
 }
 
 fn deleted(mut pod: Pod) -> Pod {

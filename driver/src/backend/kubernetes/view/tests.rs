@@ -6,16 +6,16 @@ use serde_json::{Value, json};
 use super::*;
 
 fn pod(name: &str, status: Value) -> KubePod {
-    serde_json::from_value(json!({
-        "metadata": {"name": name}, "spec": {"nodeName": "n1", "containers": []}, "status": status,
-    }))
-    .unwrap()
+    let mut pod = json!({"metadata": {"name": name}, "spec": {"nodeName": "n1", "containers": []}});
+    pod["status"] = status;
+    serde_json::from_value(pod).unwrap()
 }
 
 fn main(state: Value, restarts: i32) -> Value {
-    json!({"phase": "Running", "podIP": "10.0.0.7", "containerStatuses": [
-        {"name": "buildkitd", "image": "", "imageID": "", "ready": true, "restartCount": restarts, "state": state},
-    ]})
+    let mut container =
+        json!({"name": "buildkitd", "image": "", "imageID": "", "ready": true, "restartCount": restarts});
+    container["state"] = state;
+    json!({"phase": "Running", "podIP": "10.0.0.7", "containerStatuses": [container]})
 }
 
 fn running(name: &str) -> KubePod {

@@ -1,3 +1,5 @@
+//! Command lines of `buildkitd`, as tables.
+
 use std::path::PathBuf;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! What is found, and what is missing, on machines made for the tests.
+
 use super::*;
 use crate::options::LoadBalance;
 

@@ -1,3 +1,5 @@
+//! What buildx is told, and what is read of its answers.
+
 use super::*;
 
 fn node(name: &str, platforms: &[&str]) -> Node {
