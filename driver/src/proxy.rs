@@ -88,8 +88,9 @@ async fn call(request: Request<RecvStream>, respond: SendResponse<Bytes>, place:
         Route::ListWorkers => answers::list_workers(request, respond, &place).await,
         Route::Ping => ping::serve(request, respond, &place).await,
         Route::CacheOrHistory if place.fleet().is_idle() => answers::nothing(respond, request.uri().path()),
+        Route::Traces if !place.has_pod() => answers::nothing(respond, request.uri().path()),
         Route::Session => session::serve(request, respond, &place).await,
-        Route::CacheOrHistory | Route::Build => forward::to_pod(request, respond, &place).await,
+        Route::CacheOrHistory | Route::Traces | Route::Build => forward::to_pod(request, respond, &place).await,
     }
 }
 
