@@ -223,9 +223,11 @@ impl NodeFleet {
         timeout: Duration,
     ) -> Result<T, StartError> {
         tokio::select! {
-            done = wait => done,
+            // In this order: once the node is removed, no client may bring its objects back.
+            biased;
+            () = self.closing.cancelled() => Err(StartError::Removed(self.config.node.clone())),
             () = self.shutdown.draining() => Err(StartError::ShuttingDown),
-            () = self.closing.cancelled() => Err(StartError::ShuttingDown),
+            done = wait => done,
             () = tokio::time::sleep(timeout) => {
                 let snapshot = self.snapshot.borrow().clone();
                 Err(StartError::TimedOut {

@@ -57,12 +57,14 @@ impl Place {
 
 fn status_of(error: &StartError) -> Status {
     let code = match error {
-        StartError::Apply { .. } | StartError::TimedOut { .. } | StartError::ShuttingDown => Code::Unavailable,
+        StartError::Apply { .. } | StartError::TimedOut { .. } | StartError::Removed(_) | StartError::ShuttingDown => {
+            Code::Unavailable
+        }
     };
     // Other clients than ours print the message alone, so the hint goes with it.
     let hint = match error {
         StartError::Apply { source, .. } => source.hint().map(|hint| format!("\nhint: {hint}")),
-        StartError::TimedOut { .. } | StartError::ShuttingDown => None,
+        StartError::TimedOut { .. } | StartError::Removed(_) | StartError::ShuttingDown => None,
     };
     Status::new(code, report::chain(error) + &hint.unwrap_or_default())
 }

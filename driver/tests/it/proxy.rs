@@ -122,6 +122,25 @@ async fn a_solve_starts_the_pods_and_is_answered_by_one() {
 }
 
 #[tokio::test]
+async fn a_client_of_a_removed_node_does_not_bring_it_back() {
+    let front = Front::new();
+    let mut client = front.client().await;
+    front.fleet.delete().await.unwrap();
+    let status = client.solve(solve("")).await.unwrap_err();
+    assert_eq!(status.message(), "node kube0 has been removed");
+    assert_eq!(front.pods.orders(), [0_u32; 0]);
+}
+
+#[tokio::test]
+async fn a_client_that_says_nothing_does_not_hold_up_a_drain() {
+    let front = Front::new();
+    let _silent = tokio::net::UnixStream::connect(&front.socket).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    front.shutdown.drain();
+    assert!(front.shutdown.finished(Duration::from_secs(2)).await, "the drain had to be forced");
+}
+
+#[tokio::test]
 async fn two_first_builds_give_one_order() {
     let front = Front::new();
     let solving: Vec<_> = [front.client().await, front.client().await]
