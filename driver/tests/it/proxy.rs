@@ -110,6 +110,14 @@ async fn what_asks_about_a_node_starts_no_pod() {
 }
 
 #[tokio::test]
+async fn platforms_that_went_to_another_node_are_not_expected_any_more() {
+    let front = Front::new();
+    front.fleet.expect_platforms(&["linux/riscv64".parse().unwrap()]);
+    let workers = front.client().await.list_workers(ListWorkersRequest::default()).await.unwrap().into_inner();
+    assert_eq!(workers.record[0].platforms[0].architecture, "riscv64");
+}
+
+#[tokio::test]
 async fn a_solve_starts_the_pods_and_is_answered_by_one() {
     let front = Front::new();
     let mut client = front.client().await;
