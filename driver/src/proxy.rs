@@ -36,7 +36,11 @@ const GREETING: Duration = Duration::from_secs(10);
 pub async fn serve(stream: UnixStream, fleet: Arc<NodeFleet>, shutdown: Shutdown) {
     let key = sticky_key(&stream);
     let greeting = wire::server().handshake::<_, Bytes>(stream);
-    let mut connection = match tokio::time::timeout(GREETING, greeting).await {
+    let greeted = tokio::select! {
+        greeted = tokio::time::timeout(GREETING, greeting) => greeted,
+        () = shutdown.draining() => return,
+    };
+    let mut connection = match greeted {
         Ok(Ok(connection)) => connection,
         Ok(Err(error)) => {
             tracing::debug!(node = %fleet.name(), %error, "a client does not speak HTTP/2");
@@ -88,8 +92,9 @@ async fn call(request: Request<RecvStream>, respond: SendResponse<Bytes>, place:
         Route::ListWorkers => answers::list_workers(request, respond, &place).await,
         Route::Ping => ping::serve(request, respond, &place).await,
         Route::CacheOrHistory if place.fleet().is_idle() => answers::nothing(respond, request.uri().path()),
+        Route::Traces if !place.has_pod() => answers::nothing(respond, request.uri().path()),
         Route::Session => session::serve(request, respond, &place).await,
-        Route::CacheOrHistory | Route::Build => forward::to_pod(request, respond, &place).await,
+        Route::CacheOrHistory | Route::Traces | Route::Build => forward::to_pod(request, respond, &place).await,
     }
 }
 

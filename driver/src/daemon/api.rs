@@ -28,7 +28,8 @@ mod logs;
 mod status;
 mod view;
 
-/// After it was started, a node may take so long for its first look at the pods before it is called inactive.
+/// How long after a node's own start its first look at the pods is waited for, and their first answers: before that, a
+/// node that runs is not told from one that does not.
 const FIRST_LOOK: Duration = Duration::from_secs(2);
 
 /// The service behind the control socket.
@@ -76,7 +77,8 @@ impl Api {
     async fn view(&self, entry: &BuilderEntry, current: bool) -> Builder {
         for node in &entry.nodes {
             let mut snapshots = node.fleet.watch();
-            let first_look = snapshots.wait_for(|snapshot| snapshot.status != NodeStatus::Inactive);
+            let open = |status| matches!(status, NodeStatus::Inactive | NodeStatus::Starting);
+            let first_look = snapshots.wait_for(|snapshot| !open(snapshot.status));
             // A backend that is not reached by then is shown as such.
             let _ = timeout_at(node.since + FIRST_LOOK, first_look).await;
         }

@@ -17,6 +17,8 @@ pub enum StartError {
     /// `story` has one line per pod or node that says how far it got.
     #[error("node {node} has {ready} of {wanted} pods ready after {:.1} s\n{}", waited.as_secs_f32(), story.join("\n"))]
     TimedOut { node: NodeName, ready: u32, wanted: u32, waited: Duration, story: Vec<String> },
+    #[error("node {0} has been removed")]
+    Removed(NodeName),
     #[error("the daemon is shutting down")]
     ShuttingDown,
 }

@@ -67,6 +67,8 @@ struct State {
     workers: BTreeMap<PodName, ListWorkersResponse>,
     learned: Learned,
     wish: Wish,
+    /// What ListWorkers answers before a pod was ever seen.
+    platforms: Vec<Platform>,
     /// When the backend last took an order for these pods from this process.
     ordered: Option<Instant>,
 }
@@ -82,6 +84,7 @@ impl NodeFleet {
             workers: BTreeMap::new(),
             learned: Learned { workers: config.remembered.workers.clone(), ping: config.remembered.ping.clone() },
             wish,
+            platforms: config.platforms.clone(),
             ordered: None,
         };
         let fleet = Arc::new(Self {
@@ -114,8 +117,13 @@ impl NodeFleet {
 
     /// What the pods' workers are, or were when last seen, or will be as far as can be told; never asks anybody.
     pub fn workers(&self) -> ListWorkersResponse {
-        let known = self.state().known_workers();
-        known.unwrap_or_else(|| expected_workers(&self.config.node, &self.config.platforms))
+        let state = self.state();
+        state.known_workers().unwrap_or_else(|| expected_workers(&self.config.node, &state.platforms))
+    }
+
+    /// Another node of the builder has taken platforms over, or given them back.
+    pub fn expect_platforms(&self, platforms: &[Platform]) {
+        self.update(|state| state.platforms = platforms.to_vec());
     }
 
     /// What a pod last answered to LLBBridge.Ping.
@@ -223,9 +231,11 @@ impl NodeFleet {
         timeout: Duration,
     ) -> Result<T, StartError> {
         tokio::select! {
-            done = wait => done,
+            // In this order: once the node is removed, no client may bring its objects back.
+            biased;
+            () = self.closing.cancelled() => Err(StartError::Removed(self.config.node.clone())),
             () = self.shutdown.draining() => Err(StartError::ShuttingDown),
-            () = self.closing.cancelled() => Err(StartError::ShuttingDown),
+            done = wait => done,
             () = tokio::time::sleep(timeout) => {
                 let snapshot = self.snapshot.borrow().clone();
                 Err(StartError::TimedOut {

@@ -1,6 +1,6 @@
 //! Calls that the daemon answers itself, from what it knows: no pod is started for them.
 
-use buildfleet_proto::buildkit::{BuildkitVersion, DiskUsageResponse, InfoResponse};
+use buildfleet_proto::buildkit::{BuildkitVersion, InfoResponse};
 use buildfleet_proto::health::{HealthCheckResponse, health_check_response::ServingStatus};
 use bytes::Bytes;
 use h2::RecvStream;
@@ -44,10 +44,11 @@ pub(super) async fn list_workers(mut request: Request<RecvStream>, respond: Send
     send(respond, Some(wire::message(&place.fleet().workers())));
 }
 
-/// The usage, history or prune of a node without pods: nothing.
+/// The usage, history or prune of a node without pods: nothing. Traces that no pod has a part in: taken, and dropped.
 pub(super) fn nothing(respond: SendResponse<Bytes>, path: &str) {
-    let unary = path.ends_with("/DiskUsage");
-    send(respond, unary.then(|| wire::message(&DiskUsageResponse::default())));
+    let unary = path.ends_with("/DiskUsage") || path.ends_with("/Export");
+    // Each of the answers without anything in it is the empty message.
+    send(respond, unary.then(|| wire::message(&())));
 }
 
 fn send(mut respond: SendResponse<Bytes>, message: Option<Bytes>) {

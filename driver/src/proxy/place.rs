@@ -38,6 +38,11 @@ impl Place {
         self.current().get().cloned()
     }
 
+    /// Whether a pod was chosen that takes calls.
+    pub(super) fn has_pod(&self) -> bool {
+        self.chosen().is_some_and(|lease| lease.is_usable())
+    }
+
     fn current(&self) -> Arc<OnceCell<Arc<Lease>>> {
         let mut chosen = self.chosen.lock().unwrap_or_else(PoisonError::into_inner);
         // Calls of a build that was under way on the old pod get their error from that pod; once no call holds it any
@@ -52,7 +57,14 @@ impl Place {
 
 fn status_of(error: &StartError) -> Status {
     let code = match error {
-        StartError::Apply { .. } | StartError::TimedOut { .. } | StartError::ShuttingDown => Code::Unavailable,
+        StartError::Apply { .. } | StartError::TimedOut { .. } | StartError::Removed(_) | StartError::ShuttingDown => {
+            Code::Unavailable
+        }
     };
-    Status::new(code, report::chain(error))
+    // Other clients than ours print the message alone, so the hint goes with it.
+    let hint = match error {
+        StartError::Apply { source, .. } => source.hint().map(|hint| format!("\nhint: {hint}")),
+        StartError::TimedOut { .. } | StartError::Removed(_) | StartError::ShuttingDown => None,
+    };
+    Status::new(code, report::chain(error) + &hint.unwrap_or_default())
 }

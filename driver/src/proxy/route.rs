@@ -13,6 +13,8 @@ pub(super) enum Route {
     Ping,
     /// Reads or trims what pods keep. Without a pod there is nothing, and none is started to say so.
     CacheOrHistory,
+    /// A client's own traces, which it sends at its end whatever it did: they go where its build went, or nowhere.
+    Traces,
     /// The stream that tunnels the client's own services.
     Session,
     /// All the rest: parts of a build.
@@ -29,6 +31,7 @@ impl Route {
             "/moby.buildkit.v1.Control/DiskUsage"
             | "/moby.buildkit.v1.Control/Prune"
             | "/moby.buildkit.v1.Control/ListenBuildHistory" => Self::CacheOrHistory,
+            "/opentelemetry.proto.collector.trace.v1.TraceService/Export" => Self::Traces,
             "/moby.buildkit.v1.Control/Session" => Self::Session,
             _ => Self::Build,
         }
@@ -47,6 +50,7 @@ mod tests {
             ("/moby.buildkit.v1.Control/ListWorkers", Route::ListWorkers),
             ("/moby.buildkit.v1.Control/DiskUsage", Route::CacheOrHistory),
             ("/moby.buildkit.v1.Control/Session", Route::Session),
+            ("/opentelemetry.proto.collector.trace.v1.TraceService/Export", Route::Traces),
             ("/moby.buildkit.v1.Control/Solve", Route::Build),
             ("/moby.buildkit.v1.frontend.LLBBridge/Ping", Route::Ping),
             ("/moby.buildkit.v1.frontend.LLBBridge/Solve", Route::Build),

@@ -10,10 +10,9 @@ mod lifecycle;
 
 /// The `buildkitd` processes that keep their state below this directory.
 fn buildkitds(scene: &Scene) -> Vec<i32> {
-    let all = crate::support::processes::of_directory(scene.path("").as_path());
     let is_buildkitd = |command: &str| {
         let program = command.split(' ').next().unwrap_or_default();
         Path::new(program).file_name().is_some_and(|name| name == "buildkitd")
     };
-    all.into_iter().filter(|process| is_buildkitd(&process.command)).map(|process| process.pid).collect()
+    scene.processes().into_iter().filter(|process| is_buildkitd(&process.command)).map(|process| process.pid).collect()
 }

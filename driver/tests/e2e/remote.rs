@@ -46,7 +46,8 @@ fn a_buildkitd_at_a_tcp_port_is_reached_by_mtls_only() {
 
     // Without our certificate the server refuses, which is told in time and leaves no builder.
     let opts = format!("cacert={},timeout=5s", pki.authority().display());
-    let refused = scene.buildfleet(&format!("create --name bare --driver remote --driver-opt {opts} --bootstrap {address}"));
+    let refused =
+        scene.buildfleet(&format!("create --name bare --driver remote --driver-opt {opts} --bootstrap {address}"));
     refused.fails().says("127.0.0.1").faster_than(seconds(15));
     assert_eq!(scene.builders().len(), 1);
 

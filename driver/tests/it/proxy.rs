@@ -110,6 +110,14 @@ async fn what_asks_about_a_node_starts_no_pod() {
 }
 
 #[tokio::test]
+async fn platforms_that_went_to_another_node_are_not_expected_any_more() {
+    let front = Front::new();
+    front.fleet.expect_platforms(&["linux/riscv64".parse().unwrap()]);
+    let workers = front.client().await.list_workers(ListWorkersRequest::default()).await.unwrap().into_inner();
+    assert_eq!(workers.record[0].platforms[0].architecture, "riscv64");
+}
+
+#[tokio::test]
 async fn a_solve_starts_the_pods_and_is_answered_by_one() {
     let front = Front::new();
     let mut client = front.client().await;
@@ -119,6 +127,25 @@ async fn a_solve_starts_the_pods_and_is_answered_by_one() {
     let answer = solving.await.unwrap().unwrap().into_inner();
     assert_eq!(answer.exporter_response["pod"], "kube0-a");
     assert_eq!(front.pods.orders(), [1]);
+}
+
+#[tokio::test]
+async fn a_client_of_a_removed_node_does_not_bring_it_back() {
+    let front = Front::new();
+    let mut client = front.client().await;
+    front.fleet.delete().await.unwrap();
+    let status = client.solve(solve("")).await.unwrap_err();
+    assert_eq!(status.message(), "node kube0 has been removed");
+    assert_eq!(front.pods.orders(), [0_u32; 0]);
+}
+
+#[tokio::test]
+async fn a_client_that_says_nothing_does_not_hold_up_a_drain() {
+    let front = Front::new();
+    let _silent = tokio::net::UnixStream::connect(&front.socket).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    front.shutdown.drain();
+    assert!(front.shutdown.finished(Duration::from_secs(2)).await, "the drain had to be forced");
 }
 
 #[tokio::test]

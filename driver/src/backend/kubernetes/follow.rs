@@ -24,6 +24,9 @@ use crate::report::chain;
 /// How long the events of a pod are followed after it began to run: the last ones come late.
 const EVENTS_LINGER: Duration = Duration::from_secs(2);
 
+/// After which an API server that has said nothing yet is told of. A request to it is given much longer.
+const FIRST_ANSWER: Duration = Duration::from_secs(3);
+
 /// The view and its snapshots.
 #[derive(Debug)]
 pub(super) struct Shared {
@@ -89,14 +92,26 @@ async fn follow_connection(connection: &Connection, target: &Target, shared: &Sh
     let mut pods = pin!(watched(Api::<Pod>::namespaced(client(), namespace), by_label));
     let mut events: Option<BoxStream<'_, watcher::Result<watcher::Event<Event>>>> = None;
     let mut crash_logs = FuturesUnordered::new();
+    let mut first_answer = pin!(tokio::time::sleep(FIRST_ANSWER));
+    let mut heard = false;
     loop {
         let is_over = events.is_some() && !shared.read(View::wants_events);
         tokio::select! {
             Some(next) = deployments.next() => match next {
-                Ok(event) => shared.change(|view| view.deployment(event)),
+                Ok(event) => {
+                    heard = true;
+                    shared.change(|view| {
+                        view.disconnected(None);
+                        view.deployment(event);
+                    });
+                }
                 Err(error) => {
+                    heard = true;
                     let error = request_error(error);
-                    shared.change(|view| view.deployments_failed(watch_failed("deployments", connection, &error)));
+                    shared.change(|view| {
+                        view.disconnected(None);
+                        view.deployments_failed(watch_failed("deployments", connection, &error));
+                    });
                     if error.is_unauthorized() {
                         return;
                     }
@@ -134,6 +149,11 @@ async fn follow_connection(connection: &Connection, target: &Target, shared: &Sh
                 }
             },
             () = linger(is_over) => events = None,
+            () = &mut first_answer, if !heard => {
+                heard = true;
+                let silent = format!("{} has not answered for {} s", connection.server, FIRST_ANSWER.as_secs());
+                shared.change(|view| view.disconnected(Some(silent)));
+            }
         }
         if events.is_none() && shared.read(View::wants_events) {
             let api = Api::<Event>::namespaced(client(), namespace);

@@ -12,15 +12,17 @@ use super::client::Connection;
 use super::errors::{Asked, ask, is_unauthorized};
 use crate::backend::DeleteError;
 
-/// Tries every object, whatever happens to the others, and reports the first failure with the rest of them in it.
+/// Tries every object, whatever happens to the others, and reports the first failure with the rest of them in it. An API
+/// server that does not answer is not asked twice.
 pub(super) async fn remove(connection: &Connection, target: &Target) -> Result<(), DeleteError> {
     let deployment = target.deployment_name();
     let secret = target.secret_name();
     // The pods first: they hold the Secret.
-    let outcomes = [
-        remove_one::<Deployment>(connection, "deployments", &deployment).await,
-        remove_one::<Secret>(connection, "secrets", &secret).await,
-    ];
+    let pods = remove_one::<Deployment>(connection, "deployments", &deployment).await;
+    if let Err(DeleteError::Unreachable { .. }) = pods {
+        return pods;
+    }
+    let outcomes = [pods, remove_one::<Secret>(connection, "secrets", &secret).await];
     let mut failures: Vec<DeleteError> = outcomes.into_iter().filter_map(Result::err).collect();
     let of_credentials = |error: &DeleteError| match error {
         DeleteError::Refused { source, .. } => is_unauthorized(&**source),

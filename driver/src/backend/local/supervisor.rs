@@ -34,6 +34,10 @@ const KILLED: Duration = Duration::from_secs(5);
 /// Lines of output that tell how a process ended.
 const LAST_LINES: usize = 3;
 
+/// What `unshare` says before it ends with exit code 1 when its child was killed by SIGKILL: it tries to end by the same
+/// signal, and first to reset its handler, which this signal cannot have.
+const UNSHARE_OF_KILLED: &str = "unshare: sigprocmask unblock failed";
+
 /// What `buildkitd` says when an earlier one still has its state directory.
 const LOCKED: &str = "could not lock";
 
@@ -268,8 +272,12 @@ impl Run {
             let reason = if killed { "stopped by SIGKILL" } else { "stopped" };
             return Outcome::Stopped(PodEnd { reason: reason.into(), detail: None });
         }
-        let lines = output::last_lines(&self.plan.places.log, begin, LAST_LINES).unwrap_or_default();
-        let reason = status.map_or_else(|error| error.to_string(), reason_of);
+        let mut lines = output::last_lines(&self.plan.places.log, begin, LAST_LINES).unwrap_or_default();
+        let reason = if lines.pop_if(|line| line.starts_with(UNSHARE_OF_KILLED)).is_some() {
+            format!("killed by {}", Signal::SIGKILL)
+        } else {
+            status.map_or_else(|error| error.to_string(), reason_of)
+        };
         Outcome::Crashed(PodEnd { reason, detail: (!lines.is_empty()).then(|| lines.join("; ")) })
     }
 

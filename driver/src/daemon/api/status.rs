@@ -69,7 +69,7 @@ pub(super) fn start(errors: &[StartError]) -> Status {
     let messages: Vec<String> = errors.iter().map(|error| report::chain(error)).collect();
     let hints = errors.iter().filter_map(|error| match error {
         StartError::Apply { source, .. } => source.hint(),
-        StartError::TimedOut { .. } | StartError::ShuttingDown => None,
+        StartError::TimedOut { .. } | StartError::Removed(_) | StartError::ShuttingDown => None,
     });
     hints.fold(Status::new(code, messages.join("\n")), |status, hint| with_hint(status, &hint))
 }

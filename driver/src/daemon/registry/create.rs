@@ -161,6 +161,9 @@ impl Registry {
 
     fn install(&self, entry: BuilderEntry) -> Arc<BuilderEntry> {
         entry.aim();
+        for (running, node) in entry.nodes.iter().zip(&entry.builder.nodes) {
+            running.fleet.expect_platforms(&node.platforms);
+        }
         let entry = Arc::new(entry);
         self.publish(Arc::clone(&entry));
         entry

@@ -32,8 +32,9 @@ fn a_deleted_pod_is_named_in_the_errors_of_its_builds() {
     let builder = scene.create("kube", &format!("--driver kubernetes --driver-opt namespace={namespace} --bootstrap"));
     each_client(&scene, &builder, |pod, build| {
         let deleted = Instant::now();
+        // Less than the build still takes, which a pod lets come to its end in the time that it is given.
         // Returns when the API server has forgotten the pod, which is at its end or a little later.
-        let delete = scene.namespace().kubectl("delete pod").arg(pod).start();
+        let delete = scene.namespace().kubectl("delete pod --grace-period=4").arg(pod).start();
         let failed = build.end().failed();
         let gone = delete.end().succeeded().ended;
         println!("{pod}: gone {:?} and told {:?} after the deletion", gone - deleted, failed.ended - deleted);

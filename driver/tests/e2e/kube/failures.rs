@@ -2,8 +2,8 @@
 
 use std::fs;
 
-use crate::support::clock::seconds;
 use crate::support::call::Call;
+use crate::support::clock::seconds;
 use crate::support::scene::Scene;
 use crate::support::tools::cluster;
 
@@ -78,7 +78,8 @@ fn an_account_without_rights_is_told_which_right_is_missing() {
     };
     config(&format!("config set-credentials nobody --token={}", token.word()));
     config("config set-context nobody --user=nobody");
-    let cluster_name = Call::new(&cluster().kubectl).words("config view --minify --output jsonpath={.clusters[0].name}");
+    let cluster_name =
+        Call::new(&cluster().kubectl).words("config view --minify --output jsonpath={.clusters[0].name}");
     config(&format!("config set-context nobody --cluster={}", cluster_name.succeeds().word()));
     let words = format!("--kubeconfig {} --context nobody --driver-opt namespace={namespace}", file.display());
     let took = refused(&scene, &words, &["not allowed", namespace]);

@@ -20,10 +20,15 @@ fn telling_its_pod(scene: &Scene) -> PathBuf {
 /// The address of the pod in which a step for the architecture said to run.
 fn ran_at(built: &Outcome, architecture: &str, addresses: &[String]) -> String {
     let says = |address: &&String| {
-        let line = built.stderr.lines().find(|line| line.contains(&format!("{architecture} at ")) && !line.contains("RUN"));
+        let line =
+            built.stderr.lines().find(|line| line.contains(&format!("{architecture} at ")) && !line.contains("RUN"));
         line.is_some_and(|line| line.split(' ').any(|word| word == *address))
     };
-    addresses.iter().find(says).unwrap_or_else(|| panic!("no step for {architecture} at any of {addresses:?}: {built}")).clone()
+    addresses
+        .iter()
+        .find(says)
+        .unwrap_or_else(|| panic!("no step for {architecture} at any of {addresses:?}: {built}"))
+        .clone()
 }
 
 fn addresses(scene: &Scene, pods: &[String]) -> Vec<String> {
@@ -80,10 +85,8 @@ fn each_platform_is_built_on_its_own_machine_and_pushed_as_one_image() {
     let scene = Scene::kube();
     let namespace = scene.namespace().name();
     let opts = |arch: &str| format!("namespace={namespace},nodeselector=kubernetes.io/arch={arch}");
-    let builder = scene.create(
-        "fleet",
-        &format!("--driver kubernetes --platform linux/amd64 --driver-opt {}", opts("amd64")),
-    );
+    let builder =
+        scene.create("fleet", &format!("--driver kubernetes --platform linux/amd64 --driver-opt {}", opts("amd64")));
     let append = format!("--append --node native-arm --platform linux/arm64 --driver-opt {}", opts("arm64"));
     scene.create("fleet", &format!("{append} --bootstrap"));
     builder.bootstrap();

@@ -17,7 +17,8 @@ fn a_kubeconfig_that_is_not_there_is_named() {
     scene.has_no_builder();
 
     scene.set("KUBECONFIG", missing.clone());
-    let failed = scene.buildfleet("create --name doomed --driver kubernetes --bootstrap").fails().faster_than(seconds(5));
+    let failed =
+        scene.buildfleet("create --name doomed --driver kubernetes --bootstrap").fails().faster_than(seconds(5));
     failed.says(&missing.display().to_string());
     scene.has_no_builder();
 }
@@ -55,7 +56,10 @@ fn an_api_server_that_does_not_answer_is_named_in_time() {
         ("10.255.255.1:6443".to_owned(), seconds(30)),
     ] {
         let file = kubeconfig(&scene, &server);
-        let create = format!("create --name doomed --driver kubernetes --kubeconfig {} --timeout 8s --bootstrap", file.display());
+        let create = format!(
+            "create --name doomed --driver kubernetes --kubeconfig {} --timeout 8s --bootstrap",
+            file.display()
+        );
         let failed = scene.buildfleet(&create).fails().faster_than(limit);
         println!("{server}: told after {:?}", failed.took);
         failed.says(&server);

@@ -160,7 +160,8 @@ impl Running {
             }
             assert!(said.ended < 2, "{} ended and did not say {words:?}:\n{text}", self.shown);
             let left = self.limit.checked_sub(self.began.elapsed());
-            let left = left.unwrap_or_else(|| panic!("{} did not say {words:?} in {:?}:\n{text}", self.shown, self.limit));
+            let left =
+                left.unwrap_or_else(|| panic!("{} did not say {words:?} in {:?}:\n{text}", self.shown, self.limit));
             said = self.heard.news.wait_timeout(said, left).expect("no reader panics").0;
         }
     }

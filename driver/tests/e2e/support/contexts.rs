@@ -55,6 +55,7 @@ impl Contexts {
 
 fn link(from: &Path, to: &Path) {
     if !to.exists() {
-        fs::hard_link(from, to).unwrap_or_else(|error| panic!("cannot link {} to {}: {error}", from.display(), to.display()));
+        fs::hard_link(from, to)
+            .unwrap_or_else(|error| panic!("cannot link {} to {}: {error}", from.display(), to.display()));
     }
 }

@@ -29,9 +29,8 @@ impl Process {
 pub(crate) fn of_directory(dir: &Path) -> Vec<Process> {
     let needle = dir.to_str().expect("a path in UTF-8");
     all(|proc| {
-        let names = |file: &str| {
-            fs::read(proc.join(file)).is_ok_and(|bytes| String::from_utf8_lossy(&bytes).contains(needle))
-        };
+        let names =
+            |file: &str| fs::read(proc.join(file)).is_ok_and(|bytes| String::from_utf8_lossy(&bytes).contains(needle));
         names("cmdline") || names("environ") || fs::read_link(proc.join("cwd")).is_ok_and(|cwd| cwd.starts_with(dir))
     })
 }

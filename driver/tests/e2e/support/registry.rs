@@ -8,7 +8,8 @@ use serde_json::Value;
 use super::clock::seconds;
 use super::tools::cluster;
 
-const INDEXES: &str = "application/vnd.oci.image.index.v1+json, application/vnd.docker.distribution.manifest.list.v2+json";
+const INDEXES: &str =
+    "application/vnd.oci.image.index.v1+json, application/vnd.docker.distribution.manifest.list.v2+json";
 
 /// A name for an image in the registry that no other test has.
 pub(crate) fn image(name: &str) -> String {

@@ -205,11 +205,16 @@ impl Scene {
         }
     }
 
+    /// All that this test has started and that still runs.
+    pub(crate) fn processes(&self) -> Vec<processes::Process> {
+        processes::of_directory(self.dir.path())
+    }
+
     /// Waits until nothing runs that this test has started.
     pub(crate) fn no_process_is_left(&self) {
         let began = Instant::now();
         loop {
-            let left = processes::of_directory(self.dir.path());
+            let left = self.processes();
             if left.is_empty() {
                 return;
             }
@@ -233,7 +238,7 @@ impl Scene {
     fn clear(&self) -> Vec<processes::Process> {
         // Asked for by its socket first, then by what the processes themselves say.
         let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.end_daemon()));
-        let left = processes::of_directory(self.dir.path());
+        let left = self.processes();
         for process in &left {
             let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(process.pid), Signal::SIGKILL);
         }
@@ -259,7 +264,8 @@ impl Drop for Scene {
 /// A `buildkitd` that was killed leaves the mounts of its steps, and a directory with mounts cannot be removed.
 fn unmount_below(dir: &Path) {
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-    let below = mounts.lines().filter_map(|line| line.split(' ').nth(1)).filter(|path| Path::new(path).starts_with(dir));
+    let below =
+        mounts.lines().filter_map(|line| line.split(' ').nth(1)).filter(|path| Path::new(path).starts_with(dir));
     for path in below.collect::<Vec<_>>().into_iter().rev() {
         let _ = Call::new("umount").arg("-l").arg(path).end();
     }
