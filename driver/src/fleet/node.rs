@@ -168,12 +168,12 @@ impl NodeFleet {
         self.bounded(wait, wanted, begun, timeout).await
     }
 
-    /// A ready pod for a client with this key; starts the node's pods when none runs.
+    /// A ready pod for a client with this key; starts the node's pods when none runs. The wait ends at the node's timeout
+    /// after `begun`.
     ///
     /// # Errors
     /// As [`NodeFleet::ready`] for one pod.
-    pub async fn acquire(self: &Arc<Self>, key: &StickyKey) -> Result<Lease, StartError> {
-        let begun = Instant::now();
+    pub async fn acquire(self: &Arc<Self>, key: &StickyKey, begun: Instant) -> Result<Lease, StartError> {
         let mut snapshots = self.watch();
         let wait = async {
             loop {
@@ -236,7 +236,7 @@ impl NodeFleet {
             () = self.closing.cancelled() => Err(StartError::Removed(self.config.node.clone())),
             () = self.shutdown.draining() => Err(StartError::ShuttingDown),
             done = wait => done,
-            () = tokio::time::sleep(timeout) => {
+            () = tokio::time::sleep_until(begun + timeout) => {
                 let snapshot = self.snapshot.borrow().clone();
                 Err(StartError::TimedOut {
                     node: self.config.node.clone(),

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::OnceCell;
+use tokio::time::Instant;
 
 use crate::fleet::{Lease, NodeFleet, StartError};
 use crate::placement::StickyKey;
@@ -14,12 +15,38 @@ use crate::wire::{Code, Status};
 pub(super) struct Place {
     fleet: Arc<NodeFleet>,
     key: StickyKey,
-    chosen: Mutex<Arc<OnceCell<Arc<Lease>>>>,
+    choice: Mutex<Arc<Choice>>,
+}
+
+/// One attempt to find a pod. All calls that wait for it share its outcome and its clock, whichever of them does the
+/// waiting: a failed start fails a build once, not once for each of its calls.
+#[derive(Debug)]
+struct Choice {
+    begun: Instant,
+    outcome: OnceCell<Result<Arc<Lease>, Status>>,
+}
+
+impl Default for Choice {
+    fn default() -> Self {
+        Self { begun: Instant::now(), outcome: OnceCell::new() }
+    }
+}
+
+impl Choice {
+    fn is_over(&self) -> bool {
+        match self.outcome.get() {
+            None => false,
+            Some(Err(_)) => true,
+            // Calls of a build that was under way on the old pod get their error from that pod; once no call holds it
+            // any more, the connection is free to begin anew elsewhere.
+            Some(Ok(lease)) => !lease.is_usable() && Arc::strong_count(lease) == 1,
+        }
+    }
 }
 
 impl Place {
     pub(super) fn new(fleet: Arc<NodeFleet>, key: StickyKey) -> Self {
-        Self { fleet, key, chosen: Mutex::default() }
+        Self { fleet, key, choice: Mutex::default() }
     }
 
     pub(super) fn fleet(&self) -> &Arc<NodeFleet> {
@@ -28,30 +55,30 @@ impl Place {
 
     /// The connection's pod; waits for one to start when none runs. All calls that wait get the same one.
     pub(super) async fn lease(&self) -> Result<Arc<Lease>, Status> {
-        let cell = self.current();
-        let lease = cell.get_or_try_init(|| async { self.fleet.acquire(&self.key).await.map(Arc::new) });
-        lease.await.cloned().map_err(|error| status_of(&error))
+        let choice = {
+            let mut choice = self.choice.lock().unwrap_or_else(PoisonError::into_inner);
+            let unused = choice.outcome.get().is_none() && Arc::strong_count(&choice) == 1;
+            if choice.is_over() || unused {
+                *choice = Arc::default();
+            }
+            Arc::clone(&choice)
+        };
+        let find = || async {
+            let found = self.fleet.acquire(&self.key, choice.begun).await;
+            found.map(Arc::new).map_err(|error| status_of(&error))
+        };
+        choice.outcome.get_or_init(find).await.clone()
     }
 
     /// The connection's pod when one was chosen, without a wait.
     pub(super) fn chosen(&self) -> Option<Arc<Lease>> {
-        self.current().get().cloned()
+        let choice = self.choice.lock().unwrap_or_else(PoisonError::into_inner);
+        choice.outcome.get()?.as_ref().ok().cloned()
     }
 
     /// Whether a pod was chosen that takes calls.
     pub(super) fn has_pod(&self) -> bool {
         self.chosen().is_some_and(|lease| lease.is_usable())
-    }
-
-    fn current(&self) -> Arc<OnceCell<Arc<Lease>>> {
-        let mut chosen = self.chosen.lock().unwrap_or_else(PoisonError::into_inner);
-        // Calls of a build that was under way on the old pod get their error from that pod; once no call holds it any
-        // more, the connection is free to begin anew elsewhere.
-        let abandoned = chosen.get().is_some_and(|lease| !lease.is_usable() && Arc::strong_count(lease) == 1);
-        if abandoned {
-            *chosen = Arc::default();
-        }
-        Arc::clone(&chosen)
     }
 }
 

@@ -9,6 +9,7 @@ mod kubernetes;
 mod kubernetes_dial;
 mod local;
 mod proxy;
+mod proxy_ends;
 mod remote;
 mod support;
 mod tidy;

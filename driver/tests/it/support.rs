@@ -5,5 +5,6 @@ pub(crate) mod api_streams;
 pub(crate) mod buildkitd;
 pub(crate) mod daemon;
 pub(crate) mod fake_backend;
+pub(crate) mod front;
 pub(crate) mod pods;
 pub(crate) mod user;
