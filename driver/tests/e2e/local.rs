@@ -5,6 +5,7 @@ use std::path::Path;
 use crate::support::scene::Scene;
 
 mod builds;
+mod drain;
 mod failures;
 mod lifecycle;
 

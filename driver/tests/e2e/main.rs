@@ -13,5 +13,6 @@
 mod builds;
 mod kube;
 mod local;
+mod plugin;
 mod remote;
 mod support;
