@@ -27,7 +27,7 @@ pub(crate) fn backend(context: KubeContext, driver_opts: &[&str]) -> KubernetesB
         platforms: Vec::new(),
         buildkitd_flags: Vec::new(),
     };
-    KubernetesBackend::start(node, context, options)
+    KubernetesBackend::start(node, context, options, None)
 }
 
 pub(crate) async fn seen(backend: &KubernetesBackend, what: impl FnMut(&Pods) -> bool) -> Pods {
@@ -112,6 +112,13 @@ async fn exec_alone_needs_no_secret() {
     let backend = backend(server.context(), &["transport=exec"]);
     backend.apply(1).await.unwrap();
     assert!(server.requests().iter().all(|request| !request.ends_with(" secrets")), "{:?}", server.requests());
+    // An account for this transport has no right to Secrets; one of all transports removes what another one left.
+    server.refuse("DELETE secrets", 403, "secrets is forbidden");
+    backend.delete().await.unwrap();
+    assert_eq!((count(&server, "DELETE deployments"), count(&server, "DELETE secrets")), (1, 1));
+    let other = self::backend(server.context(), &[]);
+    other.apply(1).await.unwrap();
+    assert!(chain(&other.delete().await.unwrap_err()).contains("not allowed to delete secrets"));
 }
 
 #[tokio::test]

@@ -18,11 +18,13 @@ pub(super) async fn remove(connection: &Connection, target: &Target) -> Result<(
     let deployment = target.deployment_name();
     let secret = target.secret_name();
     // The pods first: they hold the Secret.
-    let pods = remove_one::<Deployment>(connection, "deployments", &deployment).await;
+    let pods = remove_one::<Deployment>(connection, "deployments", &deployment, Right::Needed).await;
     if let Err(DeleteError::Unreachable { .. }) = pods {
         return pods;
     }
-    let outcomes = [pods, remove_one::<Secret>(connection, "secrets", &secret).await];
+    // Without TLS one can only be left of another transport that the node had, and who had no right could make none.
+    let right = if target.options.transport.needs_tls() { Right::Needed } else { Right::Spare };
+    let outcomes = [pods, remove_one::<Secret>(connection, "secrets", &secret, right).await];
     let mut failures: Vec<DeleteError> = outcomes.into_iter().filter_map(Result::err).collect();
     let of_credentials = |error: &DeleteError| match error {
         DeleteError::Refused { source, .. } => is_unauthorized(&**source),
@@ -42,7 +44,19 @@ pub(super) async fn remove(connection: &Connection, target: &Target) -> Result<(
     }
 }
 
-async fn remove_one<K>(connection: &Connection, resource: &'static str, name: &str) -> Result<(), DeleteError>
+/// Whether the documented Role has the right to delete an object.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Right {
+    Needed,
+    Spare,
+}
+
+async fn remove_one<K>(
+    connection: &Connection,
+    resource: &'static str,
+    name: &str,
+    right: Right,
+) -> Result<(), DeleteError>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
         + ResourceExt
@@ -54,6 +68,10 @@ where
     match ask(api.delete(name, &DeleteParams::background())).await {
         Ok(_) => Ok(()),
         Err(error) if error.is_not_found() => Ok(()),
+        Err(error) if right == Right::Spare && error.is_forbidden() => {
+            tracing::debug!(resource, name, "not allowed to look for what another transport may have left");
+            Ok(())
+        }
         Err(error) => Err(Asked { verb: "delete", resource, name }.delete_error(connection, error)),
     }
 }
