@@ -38,7 +38,7 @@ async fn main() -> Result<(), BoxError> {
         buildkitd_flags: Vec::new(),
     };
     let begun = Instant::now();
-    let backend = Arc::new(KubernetesBackend::start(node, context, options));
+    let backend = Arc::new(KubernetesBackend::start(node, context, options, None));
     if let Err(error) = backend.apply(1).await {
         return Err(chain(&error).into());
     }

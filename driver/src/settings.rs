@@ -60,6 +60,7 @@ pub struct Settings {
     runtime_dir: PathBuf,
     state_dir: PathBuf,
     kubeconfig: Vec<PathBuf>,
+    kubernetes_service: Option<String>,
     search_path: Vec<PathBuf>,
     builder: Option<String>,
     no_color: bool,
@@ -78,6 +79,7 @@ impl Settings {
             runtime_dir: runtime_dir(environment)?,
             state_dir: state_dir(environment)?,
             kubeconfig: kubeconfig(environment),
+            kubernetes_service: kubernetes_service(environment),
             search_path: environment
                 .var("PATH")
                 .map(|path| std::env::split_paths(&path).filter(|dir| dir.is_absolute()).collect())
@@ -156,6 +158,11 @@ impl Settings {
         &self.kubeconfig
     }
 
+    /// The API server of the cluster that this process is a pod of, as a URL.
+    pub fn kubernetes_service(&self) -> Option<&str> {
+        self.kubernetes_service.as_deref()
+    }
+
     /// The first file on PATH that is called `program`.
     pub fn find_program(&self, program: &str) -> Option<PathBuf> {
         self.search_path.iter().map(|dir| dir.join(program)).find(|file| environment::is_executable(file))
@@ -225,6 +232,14 @@ fn kubeconfig(environment: &impl Environment) -> Vec<PathBuf> {
     }
     let default = environment.var("HOME").map(|home| Path::new(&home).join(".kube/config"));
     default.filter(|path| path.is_absolute() && environment.exists(path)).into_iter().collect()
+}
+
+/// Kubernetes sets both in every container.
+fn kubernetes_service(environment: &impl Environment) -> Option<String> {
+    let host = environment.var("KUBERNETES_SERVICE_HOST")?.to_string_lossy().into_owned();
+    let port = environment.var("KUBERNETES_SERVICE_PORT")?.to_string_lossy().into_owned();
+    // An IPv6 address stands bare in the variable, and in brackets in a URL.
+    Some(if host.contains(':') { format!("https://[{host}]:{port}") } else { format!("https://{host}:{port}") })
 }
 
 fn absolute(environment: &impl Environment, variable: &'static str) -> Result<Option<PathBuf>, SettingsError> {

@@ -54,9 +54,10 @@ pub struct KubernetesBackend {
 }
 
 impl KubernetesBackend {
-    /// Starts to watch; the cluster is contacted in the background and again whenever that fails.
-    pub fn start(node: Node, context: KubeContext, options: KubernetesOptions) -> Self {
-        let cluster = Arc::new(client::Cluster::new(context, options.namespace.clone()));
+    /// Starts to watch; the cluster is contacted in the background and again whenever that fails. `api_server` is the URL
+    /// of this pod's cluster, when this is a pod that knows it.
+    pub fn start(node: Node, context: KubeContext, options: KubernetesOptions, api_server: Option<String>) -> Self {
+        let cluster = Arc::new(client::Cluster::new(context, options.namespace.clone(), api_server));
         let dialer = dial::Dialer::new(options.transport);
         let target = Arc::new(Target { node, options });
         let shared = Arc::new(follow::Shared::new());

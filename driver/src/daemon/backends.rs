@@ -41,7 +41,8 @@ impl Backends for AllBackends {
     fn start(&self, node: &Node, options: &DriverOptions) -> SharedBackend {
         match (node.endpoint.clone(), options.clone()) {
             (Endpoint::Kubernetes(context), DriverOptions::Kubernetes(options)) => {
-                Arc::new(KubernetesBackend::start(node.clone(), context, options))
+                let api_server = self.settings.kubernetes_service().map(str::to_owned);
+                Arc::new(KubernetesBackend::start(node.clone(), context, options, api_server))
             }
             (Endpoint::Local, DriverOptions::Local(options)) => {
                 let (state, run) = (self.settings.local_state(&node.name), self.settings.local_run(&node.name));

@@ -50,6 +50,21 @@ fn sockets_live_where_the_first_of_three_says() {
 }
 
 #[test]
+fn a_pod_is_told_where_its_api_server_is() {
+    for (host, port, wanted) in [
+        ("10.96.0.1", "443", Some("https://10.96.0.1:443")),
+        ("api.example", "6443", Some("https://api.example:6443")),
+        ("fd00::1", "443", Some("https://[fd00::1]:443")),
+        ("", "443", None),
+        ("10.96.0.1", "", None),
+    ] {
+        let environment =
+            root([("HOME", "/root"), ("KUBERNETES_SERVICE_HOST", host), ("KUBERNETES_SERVICE_PORT", port)]);
+        assert_eq!(Settings::read(&environment).unwrap().kubernetes_service(), wanted);
+    }
+}
+
+#[test]
 fn state_lives_where_the_first_of_three_says() {
     for (environment, wanted) in [
         (root([("HOME", "/root"), ("BUILDFLEET_STATE_DIR", "/a"), ("XDG_STATE_HOME", "/b")]), "/a"),

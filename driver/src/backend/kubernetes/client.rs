@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use http::uri::InvalidUri;
 use hyper_util::client::legacy::{Builder, connect::HttpConnector};
 use hyper_util::rt::TokioExecutor;
 use kube::client::ConfigExt;
@@ -28,6 +29,8 @@ const KEEP_ALIVE: Duration = Duration::from_secs(30);
 pub(super) struct Cluster {
     context: KubeContext,
     namespace: Option<String>,
+    /// What the environment of a pod says.
+    api_server: Option<String>,
     /// Replaced as a whole by [`Cluster::forget`], so that nobody waits with the lock held.
     connection: Mutex<Arc<OnceCell<Connection>>>,
 }
@@ -48,15 +51,17 @@ impl fmt::Debug for Cluster {
 }
 
 impl Cluster {
-    /// `namespace` is what the node's options say; without it the context decides.
-    pub(super) fn new(context: KubeContext, namespace: Option<String>) -> Self {
-        Self { context, namespace, connection: Mutex::default() }
+    /// `namespace` is what the node's options say; without it the context decides. `api_server` is for the context
+    /// [`KubeContext::InCluster`].
+    pub(super) fn new(context: KubeContext, namespace: Option<String>, api_server: Option<String>) -> Self {
+        Self { context, namespace, api_server, connection: Mutex::default() }
     }
 
     /// The connection, made now if there is none. Contacts nobody but an exec plugin.
     pub(super) async fn connection(&self) -> Result<Connection, ConnectError> {
         let cell = Arc::clone(&self.connection.lock().unwrap_or_else(PoisonError::into_inner));
-        let made = cell.get_or_try_init(|| connect(self.context.clone(), self.namespace.clone()));
+        let made =
+            cell.get_or_try_init(|| connect(self.context.clone(), self.namespace.clone(), self.api_server.clone()));
         match tokio::time::timeout(PREPARE_TIMEOUT, made).await {
             Ok(made) => made.cloned(),
             Err(_) => Err(ConnectError::TimedOut(PREPARE_TIMEOUT)),
@@ -69,10 +74,14 @@ impl Cluster {
     }
 }
 
-async fn connect(context: KubeContext, namespace: Option<String>) -> Result<Connection, ConnectError> {
+async fn connect(
+    context: KubeContext,
+    namespace: Option<String>,
+    api_server: Option<String>,
+) -> Result<Connection, ConnectError> {
     // Files and exec plugins block: kube runs a plugin to its end while it makes the client.
     let made = tokio::task::spawn_blocking(move || {
-        let (config, server) = config(&context)?;
+        let (config, server) = config(&context, api_server)?;
         let namespace = namespace.unwrap_or_else(|| config.default_namespace.clone());
         // A second call finds the provider installed, which is what it wants.
         let _ = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
@@ -104,7 +113,7 @@ fn client(config: Config) -> Result<Client, kube::Error> {
     Ok(Client::new(service, config.default_namespace))
 }
 
-fn config(context: &KubeContext) -> Result<(Config, String), ConnectError> {
+fn config(context: &KubeContext, api_server: Option<String>) -> Result<(Config, String), ConnectError> {
     let (mut config, name) = match context {
         KubeContext::File { paths, context } => {
             let mut merged = read_merged(paths)?;
@@ -116,11 +125,14 @@ fn config(context: &KubeContext) -> Result<(Config, String), ConnectError> {
             }
             (from_merged(&merged, paths, context)?, format!("context `{context}`"))
         }
-        // By its DNS name: the daemon reads no environment here.
-        KubeContext::InCluster => (
-            Config::incluster_dns().map_err(|error| ConnectError::InCluster(error.into()))?,
-            "this pod's cluster".to_owned(),
-        ),
+        KubeContext::InCluster => {
+            let mut config = Config::incluster_dns().map_err(|error| ConnectError::InCluster(error.into()))?;
+            // As Kubernetes' own clients do: the address from the environment works without the cluster's DNS.
+            if let Some(url) = api_server {
+                config.cluster_url = url.parse().map_err(|error: InvalidUri| ConnectError::InCluster(error.into()))?;
+            }
+            (config, "this pod's cluster".to_owned())
+        }
     };
     config.connect_timeout = Some(CONNECT_TIMEOUT);
     let server = format!("{name} ({})", config.cluster_url.to_string().trim_end_matches('/'));
