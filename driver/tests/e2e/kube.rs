@@ -1,10 +1,13 @@
 //! The `kubernetes` driver: builds in the pods of a real cluster.
 
+mod accounts;
 mod cold_start;
 mod deaths;
 mod failures;
+mod in_cluster;
 mod job;
 mod lifecycle;
+mod memory;
 mod nodes;
 mod transports;
 mod unreachable;
