@@ -13,6 +13,9 @@ const STREAM_WINDOW: u32 = 4 << 20;
 /// A bake runs many builds on one connection; none of them may starve the others' small calls.
 const CONNECTION_WINDOW: u32 = 16 << 20;
 
+/// BuildKit sends files in pieces of 32 KiB; the protocol's default of 16 KiB would make two frames of each.
+const FRAME: u32 = 256 << 10;
+
 /// What one stream may hold of bytes that the peer has not taken yet.
 const SEND_BUFFER: usize = 1 << 20;
 
@@ -29,6 +32,7 @@ pub(crate) fn server() -> h2::server::Builder {
     builder
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_frame_size(FRAME)
         .max_send_buffer_size(SEND_BUFFER)
         .max_header_list_size(HEADER_LIST)
         .max_concurrent_streams(STREAMS)
@@ -43,6 +47,7 @@ pub(crate) fn client() -> h2::client::Builder {
     builder
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_frame_size(FRAME)
         .max_send_buffer_size(SEND_BUFFER)
         .max_header_list_size(HEADER_LIST)
         .enable_push(false)

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use h2::{RecvStream, SendStream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -16,6 +16,9 @@ use crate::wire::{Code, Status};
 
 /// The most that one message carries: BuildKit's own pieces are 32 KiB at most, and its limit is 16 MiB.
 const PIECE: usize = 64 << 10;
+
+/// Room before the data for what frames it: gRPC's prefix, the field's tag, and a length of up to `PIECE`.
+const HEAD: usize = 5 + 1 + 3;
 
 /// How the stream is to end, seen from this side.
 #[derive(Debug, Clone)]
@@ -35,6 +38,9 @@ pub(super) struct Tunnel {
     /// Deframed and not yet read.
     data: Bytes,
     to: SendStream<Bytes>,
+    /// Written and not yet framed, behind `HEAD` bytes of room. HTTP/2 writes a frame's head and its data apart and many
+    /// frames before it flushes: they go out as one message, because each message costs the peer as much as 10 KiB of data.
+    gathered: BytesMut,
     /// Framed and not yet sent.
     output: Bytes,
     ending: Ending,
@@ -49,8 +55,33 @@ impl fmt::Debug for Tunnel {
 
 impl Tunnel {
     pub(super) fn new(from: RecvStream, to: SendStream<Bytes>, ending: Ending) -> Self {
-        let (input, data, output) = Default::default();
-        Self { from, deframer: Deframer::new(), input, data, to, output, ending, ended: false }
+        let (input, data, gathered, output) = Default::default();
+        Self { from, deframer: Deframer::new(), input, data, to, gathered, output, ending, ended: false }
+    }
+
+    /// Sends all that was written.
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_drain(cx))?;
+        if self.gathered.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        self.output = framed(self.gathered.split());
+        self.poll_drain(cx)
+    }
+
+    /// Takes what there is room for in the message that is gathered.
+    fn gather(&mut self, bytes: &[u8]) -> usize {
+        if self.gathered.is_empty() {
+            self.gathered.reserve(HEAD + PIECE);
+            self.gathered.put_bytes(0, HEAD);
+        }
+        let taken = bytes.len().min(HEAD + PIECE - self.gathered.len());
+        self.gathered.extend_from_slice(&bytes[..taken]);
+        taken
+    }
+
+    fn is_full(&self) -> bool {
+        self.gathered.len() == HEAD + PIECE
     }
 
     fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -115,45 +146,65 @@ impl AsyncRead for Tunnel {
 impl AsyncWrite for Tunnel {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        ready!(this.poll_drain(cx))?;
-        let piece = &bytes[..bytes.len().min(PIECE)];
-        this.output = frame(piece);
-        // What finds no room now goes out with the next write or flush.
-        if let Poll::Ready(Err(error)) = this.poll_drain(cx) {
-            return Poll::Ready(Err(error));
+        if this.is_full() {
+            ready!(this.poll_send(cx))?;
         }
-        Poll::Ready(Ok(piece.len()))
+        Poll::Ready(Ok(this.gather(bytes)))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        pieces: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        if this.is_full() {
+            ready!(this.poll_send(cx))?;
+        }
+        Poll::Ready(Ok(pieces.iter().map(|piece| this.gather(piece)).sum()))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.get_mut().poll_drain(cx)
+        self.get_mut().poll_send(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        ready!(this.poll_drain(cx))?;
+        ready!(this.poll_send(cx))?;
         this.end();
         Poll::Ready(Ok(()))
     }
 }
 
-/// One gRPC message holding one `BytesMessage` with `data`; an empty one holds nothing.
-fn frame(data: &[u8]) -> Bytes {
-    let mut field = BytesMut::with_capacity(6);
-    field.put_u8(0x0a);
-    let mut length = data.len();
-    while length >= 0x80 {
-        field.put_u8((length & 0x7f) as u8 | 0x80);
-        length >>= 7;
+/// One gRPC message holding one `BytesMessage` with what stands behind the `HEAD` bytes of room.
+fn framed(mut gathered: BytesMut) -> Bytes {
+    let length = gathered.len() - HEAD;
+    let mut head = [0; HEAD];
+    let mut end = 5;
+    head[end] = 0x0a;
+    end += 1;
+    // A varint: seven bits a byte, the lowest first, all but the last marked.
+    let mut rest = length;
+    loop {
+        let more = if rest >= 0x80 { 0x80 } else { 0 };
+        head[end] = (rest & 0x7f) as u8 | more;
+        end += 1;
+        rest >>= 7;
+        if rest == 0 {
+            break;
+        }
     }
-    field.put_u8(length as u8);
-    let mut framed = BytesMut::with_capacity(5 + field.len() + data.len());
-    framed.put_u8(0);
-    // PIECE bounds the length far below 4 GiB.
-    framed.put_u32((field.len() + data.len()) as u32);
-    framed.extend_from_slice(&field);
-    framed.extend_from_slice(data);
-    framed.freeze()
+    // PIECE bounds it far below 4 GiB.
+    let message = (end - 5 + length) as u32;
+    head[1..5].copy_from_slice(&message.to_be_bytes());
+    // The head stands right before the data; what is left of its room is cut off.
+    gathered[HEAD - end..HEAD].copy_from_slice(&head[..end]);
+    gathered.advance(HEAD - end);
+    gathered.freeze()
 }
 
 #[cfg(test)]
@@ -167,7 +218,8 @@ mod tests {
     fn a_frame_is_what_a_grpc_library_makes_of_the_message() {
         for length in [1, 127, 128, 16_383, 16_384, PIECE] {
             let data = vec![b'x'; length];
-            assert_eq!(frame(&data), wire::message(&BytesMessage { data }), "{length} bytes");
+            let gathered = [vec![0; HEAD], data.clone()].concat();
+            assert_eq!(framed(gathered.as_slice().into()), wire::message(&BytesMessage { data }), "{length} bytes");
         }
     }
 }
