@@ -12,3 +12,4 @@ pub(crate) mod processes;
 pub(crate) mod registry;
 pub(crate) mod scene;
 pub(crate) mod tools;
+pub(crate) mod user;

@@ -1,8 +1,6 @@
 //! Builders on this machine from their beginning to their end.
 
-use std::fs;
-
-use super::buildkitds;
+use super::{buildkitds, files_below};
 use crate::support::clock::{seconds, wait_for};
 use crate::support::processes;
 use crate::support::scene::Scene;
@@ -82,21 +80,4 @@ fn several_commands_at_once_start_one_daemon() {
         (daemons.len() == 1).then(|| daemons[0].pid)
     });
     assert_eq!(scene.daemon_pid(), Some(one));
-}
-
-/// Paths of all files, relative to the directory.
-fn files_below(dir: &std::path::Path) -> Vec<String> {
-    let mut files = Vec::new();
-    let mut todo = vec![dir.to_owned()];
-    while let Some(next) = todo.pop() {
-        for entry in fs::read_dir(&next).expect("a directory").flatten() {
-            let path = entry.path();
-            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                todo.push(path);
-            } else {
-                files.push(path.strip_prefix(dir).expect("below").display().to_string());
-            }
-        }
-    }
-    files
 }

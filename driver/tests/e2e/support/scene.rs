@@ -18,6 +18,7 @@ use super::contexts::Contexts;
 use super::namespace::Namespace;
 use super::processes;
 use super::tools::{BUILDFLEET, Tools, cluster, tools};
+use super::user::User;
 
 /// How long a daemon may take to end. Its own deadline for a drain is shorter.
 const END: Duration = seconds(20);
@@ -36,6 +37,7 @@ enum Share {
 #[derive(Debug)]
 pub(crate) struct Scene {
     namespace: Option<Namespace>,
+    user: Option<User>,
     dir: TempDir,
     contexts: OnceCell<Contexts>,
     environment: Vec<(&'static str, PathBuf)>,
@@ -69,7 +71,22 @@ impl Scene {
             ("BUILDFLEET_LOG", "buildfleet=debug".into()),
         ];
         symlink(&tools.docker_buildx, at("docker/cli-plugins/docker-buildx")).expect("a directory of our own");
-        Self { namespace: None, dir, contexts: OnceCell::new(), environment, tools, _share: share }
+        Self { namespace: None, user: None, dir, contexts: OnceCell::new(), environment, tools, _share: share }
+    }
+
+    /// Without a cluster, and with all programs run by a user without privileges.
+    pub(crate) fn unprivileged() -> Self {
+        let mut scene = Self::local();
+        let homes = ["home", "state", "docker", "docker/cli-plugins"].map(|name| scene.path(name));
+        let user = User::make(scene.dir.path(), &homes);
+        scene.set("PATH", user.path());
+        scene.user = Some(user);
+        scene
+    }
+
+    /// Who runs the programs of an unprivileged scene.
+    pub(crate) fn user(&self) -> &User {
+        self.user.as_ref().expect("an unprivileged scene")
     }
 
     /// With a namespace of the cluster.
@@ -122,7 +139,11 @@ impl Scene {
     }
 
     fn call(&self, program: impl AsRef<OsStr>) -> Call {
-        let call = Call::new(program).env_clear().dir(self.path("home"));
+        let call = match &self.user {
+            Some(user) => user.run(program),
+            None => Call::new(program),
+        };
+        let call = call.env_clear().dir(self.path("home"));
         self.environment.iter().fold(call, |call, (name, value)| call.env(name, value))
     }
 

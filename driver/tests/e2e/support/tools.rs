@@ -15,6 +15,7 @@ pub(crate) const BUILDFLEET: &str = env!("CARGO_BIN_EXE_buildfleet");
 pub(crate) struct Tools {
     pub(crate) buildkitd: PathBuf,
     pub(crate) buildctl: PathBuf,
+    pub(crate) runc: PathBuf,
     pub(crate) docker: PathBuf,
     pub(crate) docker_buildx: PathBuf,
 }
@@ -22,15 +23,12 @@ pub(crate) struct Tools {
 /// The stock programs. Fails the test when one is missing.
 pub(crate) fn tools() -> &'static Tools {
     static TOOLS: OnceLock<Tools> = OnceLock::new();
-    TOOLS.get_or_init(|| {
-        let tools = Tools {
-            buildkitd: program("buildkitd"),
-            buildctl: program("buildctl"),
-            docker: program("docker"),
-            docker_buildx: program("docker-buildx"),
-        };
-        program("runc");
-        tools
+    TOOLS.get_or_init(|| Tools {
+        buildkitd: program("buildkitd"),
+        buildctl: program("buildctl"),
+        runc: program("runc"),
+        docker: program("docker"),
+        docker_buildx: program("docker-buildx"),
     })
 }
 
@@ -42,6 +40,18 @@ pub(crate) fn on_path(name: &str) -> Option<PathBuf> {
 fn program(name: &str) -> PathBuf {
     on_path(name).unwrap_or_else(|| {
         panic!("no {name} on PATH: `scripts/cluster build` makes it, and `scripts/cluster sh` runs the tests with it on PATH")
+    })
+}
+
+/// A program that `scripts/cluster build` has unpacked from a package of Debian, or that is installed.
+pub(crate) fn of_package(package: &str, program: &str) -> PathBuf {
+    let unpacked = env::var_os("BUILDFLEET_RIG").map(|rig| Path::new(&rig).join("deb").join(package).join("usr/bin"));
+    let unpacked = unpacked.map(|dir| dir.join(program));
+    unpacked.filter(|file| file.is_file()).or_else(|| on_path(program)).unwrap_or_else(|| {
+        panic!(
+            "no {program}, neither on PATH nor below $BUILDFLEET_RIG: `scripts/cluster build debian` unpacks it, and \
+             `scripts/cluster sh` runs the tests with the variable set; `apt-get install {package}` installs it"
+        )
     })
 }
 
