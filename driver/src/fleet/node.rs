@@ -115,7 +115,7 @@ impl NodeFleet {
         &self.backend
     }
 
-    /// What the pods' workers are, or were when last seen, or will be as far as can be told; never asks anybody.
+    /// What the pods' workers are, or were when last seen, or may be; never asks anybody.
     pub fn workers(&self) -> ListWorkersResponse {
         let state = self.state();
         state.known_workers().unwrap_or_else(|| expected_workers(&self.config.node, &state.platforms))
@@ -168,8 +168,7 @@ impl NodeFleet {
         self.bounded(wait, wanted, begun, timeout).await
     }
 
-    /// A ready pod for a client with this key; starts the node's pods when none runs. The wait ends at the node's timeout
-    /// after `begun`.
+    /// A ready pod for this client; starts the node's pods when none runs. Ends at the node's timeout after `begun`.
     ///
     /// # Errors
     /// As [`NodeFleet::ready`] for one pod.
@@ -200,6 +199,8 @@ impl NodeFleet {
             state.wish.trouble = None;
             state.ordered = None;
         });
+        // Whoever asks right after must not hear of pods that are about to be told to go.
+        let _ = tokio::time::timeout(SEEN, self.watch().wait_for(|snapshot| snapshot.ready == 0)).await;
         Ok(())
     }
 

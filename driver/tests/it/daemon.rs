@@ -185,6 +185,24 @@ async fn bootstrap_tells_the_story_and_ends_with_it() {
 }
 
 #[tokio::test]
+async fn who_comes_late_to_a_start_that_is_stuck_is_told_where_it_stands() {
+    let home = Home::new();
+    let mut daemon = home.start().await;
+    daemon.create(kubernetes("kube")).await.unwrap();
+    let request = BootstrapRequest { builder: "kube".to_owned(), ..BootstrapRequest::default() };
+    let _first = daemon.client.bootstrap(request.clone()).await.unwrap().into_inner();
+    home.backends.node("kube0").pods.set("kube0-a", PodPhase::Pending, &[StoryLine::trouble("no machine")]);
+    while daemon.inspect("kube").await.unwrap().nodes[0].pods.is_empty() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let mut late = daemon.client.bootstrap(request).await.unwrap().into_inner();
+    let told = tokio::time::timeout(Duration::from_secs(2), late.message()).await.expect("nothing was said");
+    assert_eq!(told.unwrap().unwrap().text, "no machine");
+    daemon.end().await;
+}
+
+#[tokio::test]
 async fn a_builder_that_cannot_be_removed_stays_until_it_is_forced() {
     let home = Home::new();
     let mut daemon = home.start().await;

@@ -120,6 +120,20 @@ async fn a_session_ends_on_the_pod_when_the_user_leaves() {
 }
 
 #[tokio::test]
+async fn a_stop_returns_when_the_pods_are_known_to_go() {
+    let front = Front::new();
+    let _buildkitd = front.pod("kube0-a");
+    front.fleet.watch().wait_for(|snapshot| snapshot.ready == 1).await.map(drop).unwrap();
+    let fleet = Arc::clone(&front.fleet);
+    let stopping = tokio::spawn(async move { fleet.stop_pods().await });
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(!stopping.is_finished(), "the pod is still there");
+    front.pods.set("kube0-a", PodPhase::Terminating, &[]);
+    stopping.await.unwrap().unwrap();
+    assert_eq!(front.fleet.watch().borrow().ready, 0);
+}
+
+#[tokio::test]
 async fn a_start_that_takes_too_long_ends_with_the_story() {
     let front = Front::with_timeout(Duration::from_secs(1));
     let story = [StoryLine::trouble("pull failed: registry.example/bk: not found")];

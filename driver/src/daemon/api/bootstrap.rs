@@ -28,7 +28,12 @@ pub(super) async fn bootstrap(
 
 async fn start(node: &NodeEntry, timeout: Option<Duration>, teller: &Teller) -> Result<(), StartError> {
     let mut snapshots = node.fleet.watch();
-    let mut news = News::since(node.name.clone(), &snapshots.borrow_and_update().clone());
+    let first = snapshots.borrow_and_update().clone();
+    let mut news = News::since(node.name.clone(), &first);
+    // Pods that got stuck before this client came change nothing any more: it is told now where they stand.
+    for event in news.next(&first) {
+        teller.tell(event).await;
+    }
     let mut ready = std::pin::pin!(node.fleet.ready(true, timeout));
     loop {
         let result = tokio::select! {
