@@ -5,6 +5,7 @@ mod follow;
 mod lease;
 mod node;
 mod reported;
+mod state;
 mod upstream;
 mod view;
 

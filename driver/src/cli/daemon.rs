@@ -7,6 +7,9 @@ use crate::daemon::{self, DRAIN, RunOptions};
 use crate::report;
 use crate::settings::Settings;
 
+/// What the end of aborted child processes may take; a backend's own deadlines are shorter together.
+const CHILDREN: Duration = Duration::from_secs(20);
+
 /// Run the daemon in the foreground
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -23,7 +26,8 @@ pub(super) fn run(args: &Args, settings: Settings) -> Result<(), Failure> {
     let runtime = runtime.map_err(|error| Failure::other(format!("failed to start the runtime: {error}")))?;
     let options = RunOptions { on_demand: args.on_demand, drain: Duration::from_secs(args.drain) };
     let ended = runtime.block_on(daemon::run(settings, options));
-    // What blocks there is a read of a file at most, and nothing waits for it.
-    runtime.shutdown_background();
+    // An aborted connection may be the last that held a local backend: its drop takes child processes down and their
+    // sockets away, on a thread of the runtime.
+    runtime.shutdown_timeout(CHILDREN);
     ended.map_err(|error| Failure::other(report::chain(&error)))
 }

@@ -12,8 +12,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::state::State;
 use super::upstream::Upstream;
-use super::view::{Learned, Link, Wish, expected_workers, last_words, snapshot};
+use super::view::{Learned, Wish, expected_workers, last_words, snapshot};
 use super::{Lease, NodeSnapshot, Remembered, StartError, follow};
 use crate::backend::{ApplyError, DeleteError, PodPhase, Pods, SharedBackend};
 use crate::builder::{NodeName, Platform, PodName};
@@ -24,6 +25,10 @@ use crate::shutdown::Shutdown;
 
 /// How long a fresh daemon waits for the backend's first look before it gives orders on suspicion.
 const FIRST_LOOK: Duration = Duration::from_secs(2);
+
+/// Right after a daemon's start, pods that run answer one after the other: a project whose pod is not the first of them
+/// would lose its cache to a few milliseconds.
+const SETTLED: Duration = Duration::from_secs(1);
 
 /// By then an order shows in what the backend sees; before, its absence means nothing.
 const SEEN: Duration = Duration::from_secs(5);
@@ -57,20 +62,6 @@ pub struct NodeFleet {
     shutdown: Shutdown,
     closing: CancellationToken,
     tasks: TaskTracker,
-}
-
-#[derive(Debug)]
-struct State {
-    pods: Pods,
-    links: BTreeMap<PodName, Link>,
-    upstreams: BTreeMap<PodName, Upstream>,
-    workers: BTreeMap<PodName, ListWorkersResponse>,
-    learned: Learned,
-    wish: Wish,
-    /// What ListWorkers answers before a pod was ever seen.
-    platforms: Vec<Platform>,
-    /// When the backend last took an order for these pods from this process.
-    ordered: Option<Instant>,
 }
 
 impl NodeFleet {
@@ -177,6 +168,10 @@ impl NodeFleet {
         let wait = async {
             loop {
                 snapshots.mark_unchanged();
+                if begun.elapsed() < SETTLED && self.state().is_unsettled() {
+                    let _ = tokio::time::timeout_at(begun + SETTLED, snapshots.changed()).await;
+                    continue;
+                }
                 if let Some(lease) = self.lease(key) {
                     return Ok(lease);
                 }
@@ -381,20 +376,5 @@ impl NodeFleet {
                 link.transport = None;
             }
         });
-    }
-}
-
-impl State {
-    fn takes_work(&self, name: &PodName) -> bool {
-        let running = self.pods.get(name).is_none_or(|pod| pod.phase == PodPhase::Running);
-        running && self.upstreams.get(name).is_some_and(|upstream| !upstream.is_lost())
-    }
-
-    fn known_workers(&self) -> Option<ListWorkersResponse> {
-        if self.workers.is_empty() {
-            return self.learned.workers.clone();
-        }
-        let record = self.workers.values().flat_map(|workers| workers.record.iter().cloned()).collect();
-        Some(ListWorkersResponse { record })
     }
 }
