@@ -51,7 +51,8 @@ pub(super) fn nothing(respond: SendResponse<Bytes>, path: &str) {
     send(respond, unary.then(|| wire::message(&())));
 }
 
-fn send(mut respond: SendResponse<Bytes>, message: Option<Bytes>) {
+/// One message, or none, with the status OK.
+pub(super) fn send(mut respond: SendResponse<Bytes>, message: Option<Bytes>) {
     let done = Status::new(Code::Ok, "");
     let sent = match message {
         None => respond.send_response(done.response(), true).map(drop),

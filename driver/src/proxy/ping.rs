@@ -11,10 +11,11 @@ use h2::RecvStream;
 use h2::server::SendResponse;
 use http::{HeaderMap, Request};
 
+use super::answers;
 use super::forward::{self, Passing};
 use super::place::Place;
 use crate::fleet::NodeFleet;
-use crate::wire::{self, Code, Status};
+use crate::wire;
 
 /// What is left of the client's time for the way back.
 const MARGIN: Duration = Duration::from_secs(4);
@@ -42,16 +43,10 @@ pub(super) async fn serve(request: Request<RecvStream>, mut respond: SendRespons
     }
 }
 
-fn answer(mut respond: SendResponse<Bytes>, place: &Place) {
+fn answer(respond: SendResponse<Bytes>, place: &Place) {
     let remembered = place.fleet().remembered_ping();
     tracing::debug!(node = %place.fleet().name(), builtin = remembered.is_none(), "answered a ping for a starting pod");
-    let sent = respond.send_response(wire::headers(), false).and_then(|mut body| {
-        body.send_data(remembered.unwrap_or(Bytes::from_static(BUILTIN)), false)?;
-        body.send_trailers(Status::new(Code::Ok, "").trailers())
-    });
-    if let Err(error) = sent {
-        tracing::debug!(%error, "a client left before its answer");
-    }
+    answers::send(respond, Some(remembered.unwrap_or(Bytes::from_static(BUILTIN))));
 }
 
 /// gRPC's header: up to eight digits and a unit.
@@ -59,8 +54,8 @@ fn timeout(text: &str) -> Option<Duration> {
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     let count: u64 = digits.parse().ok()?;
     Some(match unit {
-        "H" => Duration::from_secs(count * 3600),
-        "M" => Duration::from_secs(count * 60),
+        "H" => Duration::from_secs(count.saturating_mul(3600)),
+        "M" => Duration::from_secs(count.saturating_mul(60)),
         "S" => Duration::from_secs(count),
         "m" => Duration::from_millis(count),
         "u" => Duration::from_micros(count),
