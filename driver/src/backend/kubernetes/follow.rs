@@ -142,7 +142,10 @@ async fn follow_connection(connection: &Connection, target: &Target, shared: &Sh
                 }
             },
             Some((pod, crash, read)) = crash_logs.next() => match read {
-                Ok(text) => shared.change(|view| view.crash_output(pod, crash, text)),
+                Ok(text) => {
+                    let text: String = text;
+                    shared.change(|view| view.crash_output(pod, crash, &text));
+                }
                 Err(error) => {
                     let error: RequestError = error;
                     tracing::debug!(pod, error = chain(&error), "the output of a crashed container cannot be read");

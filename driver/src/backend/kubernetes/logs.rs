@@ -17,8 +17,9 @@ use crate::backend::{LogStream, LogsError, LogsWanted};
 use crate::builder::PodName;
 
 const CHUNK: usize = 16 * 1024;
-const CRASH_LINES: i64 = 10;
-const CRASH_BYTES: i64 = 4096;
+/// The usage that `buildkitd` prints for a flag that it does not know is 61 lines long, and may come after the error.
+const CRASH_LINES: i64 = 100;
+const CRASH_BYTES: i64 = 32 << 10;
 const CRASH_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(super) async fn stream(connection: &Connection, pod: &PodName, wanted: LogsWanted) -> Result<LogStream, LogsError> {

@@ -206,6 +206,11 @@ fn ending(seen: Seen<'_>, lines: &mut Vec<StoryLine>) {
     }
 }
 
+/// What is kept of a failed container's output.
+pub(super) fn crash_output(text: &str) -> String {
+    condense::crash_output(text)
+}
+
 fn log_lines(seen: Seen<'_>, container: &str, lines: &mut Vec<StoryLine>) {
     if crash(seen.pod).is_none_or(|crash| crash.container != container) {
         return;

@@ -145,8 +145,8 @@ impl View {
         });
     }
 
-    pub(super) fn crash_output(&mut self, pod: String, crash: Crash, text: String) {
-        self.crash_logs.insert(pod, (crash, text));
+    pub(super) fn crash_output(&mut self, pod: String, crash: Crash, text: &str) {
+        self.crash_logs.insert(pod, (crash, story::crash_output(text)));
     }
 
     pub(super) fn pods_failed(&mut self, why: String) {

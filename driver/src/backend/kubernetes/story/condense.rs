@@ -3,6 +3,7 @@
 /// The longest message that is shown; the rest can be read in the cluster.
 const MESSAGE_MAX: usize = 400;
 const LOG_LINE_MAX: usize = 300;
+const CRASH_LINES: usize = 10;
 
 /// `0/2 nodes are available: 1 Insufficient cpu. preemption: …`: the first sentence has the reasons.
 pub(super) fn scheduler(message: &str) -> String {
@@ -102,6 +103,21 @@ fn shortened(text: &str, max: usize) -> String {
     }
 }
 
+/// The last lines of a container that failed, without the usage that its program may have printed around its error.
+pub(super) fn crash_output(text: &str) -> String {
+    let mut in_usage = false;
+    let mut told: Vec<&str> = Vec::new();
+    for line in text.lines().filter(|line| !line.trim().is_empty()) {
+        let heading =
+            line.strip_suffix(':').is_some_and(|title| title.bytes().all(|b| b.is_ascii_uppercase() || b == b' '));
+        in_usage = heading || in_usage && line.starts_with([' ', '\t']);
+        if !in_usage && told.last() != Some(&line) {
+            told.push(line);
+        }
+    }
+    told[told.len().saturating_sub(CRASH_LINES)..].join("\n")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -180,6 +196,21 @@ mod tests {
         ] {
             assert_eq!(pulled_in(message).as_deref(), took, "{message}");
         }
+    }
+
+    #[test]
+    fn the_error_of_a_wrong_flag_is_told_without_the_usage_in_whatever_order_they_come() {
+        let usage = "NAME:\n   buildkitd - build daemon\n\nGLOBAL OPTIONS:\n   --config string  path\n   --help, -h  show help\n";
+        let (first, last) = ("Incorrect Usage: flag provided", "buildkitd: flag provided but not defined: -x");
+        for text in [
+            format!("{first}\n\n{usage}{last}\n"),
+            format!("{usage}{first}\n\n{last}\n"),
+            format!("{first}\n\n{last}\n{usage}"),
+        ] {
+            assert_eq!(crash_output(&text), format!("{first}\n{last}"), "{text}");
+        }
+        let long: Vec<String> = (0..30).map(|i| format!("line {i}")).collect();
+        assert_eq!(crash_output(&long.join("\n")), long[20..].join("\n"));
     }
 
     #[test]

@@ -175,7 +175,7 @@ fn the_output_of_every_crash_is_read_once() {
     assert_eq!(wanted.len(), 1);
     assert!(view.crashes_to_read().is_empty());
     let (name, crash) = wanted.into_iter().next().unwrap();
-    view.crash_output(name, crash, "no space left\n".into());
+    view.crash_output(name, crash, "no space left\n");
     let detail = |view: &View| view.snapshot().pods[0].last_end.clone().unwrap().detail;
     assert_eq!(detail(&view).as_deref(), Some("no space left"));
     // The next crash has other last words.
