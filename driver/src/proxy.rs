@@ -32,8 +32,22 @@ use crate::wire;
 /// A client that does not greet at once is no gRPC client.
 const GREETING: Duration = Duration::from_secs(10);
 
-/// Serves one client connection until it ends. `fleet` is the node that the socket stands for.
-pub async fn serve(stream: UnixStream, fleet: Arc<NodeFleet>, shutdown: Shutdown) {
+/// What all sockets of one node share.
+#[derive(Debug)]
+pub struct NodeProxy {
+    fleet: Arc<NodeFleet>,
+}
+
+impl NodeProxy {
+    /// `fleet` is the node that the sockets stand for.
+    pub fn new(fleet: Arc<NodeFleet>) -> Self {
+        Self { fleet }
+    }
+}
+
+/// Serves one client connection until it ends.
+pub async fn serve(stream: UnixStream, node: Arc<NodeProxy>, shutdown: Shutdown) {
+    let fleet = Arc::clone(&node.fleet);
     let key = sticky_key(&stream);
     let greeting = wire::server().handshake::<_, Bytes>(stream);
     let greeted = tokio::select! {

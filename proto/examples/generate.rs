@@ -4,7 +4,12 @@
 
 use std::path::PathBuf;
 
-const PROTOS: [&str; 3] = ["moby/buildkit/control.proto", "grpc/health/health.proto", "buildfleet/fleet.proto"];
+const PROTOS: [&str; 4] = [
+    "moby/buildkit/control.proto",
+    "moby/buildkit/gateway.proto",
+    "grpc/health/health.proto",
+    "buildfleet/fleet.proto",
+];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));

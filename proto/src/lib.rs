@@ -7,6 +7,11 @@
 pub mod buildkit {
     #![allow(missing_debug_implementations, unreachable_pub, unused_qualifications, clippy::all)]
     include!("generated/moby.buildkit.v1.rs");
+
+    /// BuildKit's gateway API (`moby.buildkit.v1.frontend`), cut down likewise.
+    pub mod frontend {
+        include!("generated/moby.buildkit.v1.frontend.rs");
+    }
 }
 
 /// gRPC's health protocol (`grpc.health.v1`).

@@ -77,12 +77,12 @@ fn node_text(node: &Node) -> String {
     let mut text = columns(&lines, 0, 1);
 
     if !node.pods.is_empty() {
-        let header = [" NAME", "STATUS", "HOST", "TRANSPORT", "CONNECTIONS", "REASON"];
+        let header = [" NAME", "STATUS", "HOST", "TRANSPORT", "BUILDS", "REASON"];
         let mut rows = vec![header.map(str::to_owned).to_vec()];
         rows.extend(node.pods.iter().map(|pod| {
-            let connections = pod.connections.to_string();
+            let builds = pod.builds.to_string();
             let name = format!(" {}", pod.name);
-            [&name, &pod.status, &pod.host, &pod.transport, &connections, &pod.reason].map(Clone::clone).to_vec()
+            [&name, &pod.status, &pod.host, &pod.transport, &builds, &pod.reason].map(Clone::clone).to_vec()
         }));
         text.push_str(&columns(&rows, 0, 2));
     }

@@ -57,7 +57,7 @@ struct PodView {
     started: Option<String>,
     #[serde(skip_serializing_if = "String::is_empty")]
     transport: String,
-    connections: u32,
+    builds: u32,
 }
 
 impl From<fleet::Builder> for BuilderView {
@@ -113,8 +113,8 @@ impl From<fleet::Node> for NodeView {
 
 impl From<fleet::Pod> for PodView {
     fn from(pod: fleet::Pod) -> Self {
-        let fleet::Pod { name, status, reason, host, started, connections, transport } = pod;
-        Self { name, status, reason, host, started: started.map(|time| time.to_string()), transport, connections }
+        let fleet::Pod { name, status, reason, host, started, builds, transport } = pod;
+        Self { name, status, reason, host, started: started.map(|time| time.to_string()), transport, builds }
     }
 }
 

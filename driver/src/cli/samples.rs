@@ -24,7 +24,7 @@ pub(super) fn builders() -> Vec<Builder> {
                 name: "kube0-7d4b9c6f5-abcde".into(),
                 status: "ready".into(),
                 host: "node-1".into(),
-                connections: 3,
+                builds: 3,
                 transport: "pod-ip".into(),
                 ..Pod::default()
             },

@@ -14,6 +14,7 @@ use super::owned::Owned;
 use crate::builder::{Builder, Node, NodeName};
 use crate::fleet::{FleetConfig, NodeFleet, NodeSnapshot, Remembered};
 use crate::options::DriverOptions;
+use crate::proxy::NodeProxy;
 use crate::report;
 use crate::shutdown::Shutdown;
 use crate::store::{Store, StoredBuilder, StoredNode};
@@ -63,6 +64,7 @@ impl BuilderEntry {
 pub(super) struct NodeEntry {
     pub(super) name: NodeName,
     pub(super) fleet: Arc<NodeFleet>,
+    proxy: Arc<NodeProxy>,
     pub(super) front: Arc<Front>,
     pub(super) since: Instant,
     activity: Arc<Activity>,
@@ -97,13 +99,15 @@ impl NodeEntry {
             written: known,
         };
         let keeper = Owned::spawn(|stop| keeping.run(stop));
-        let entry = Arc::new(Self { name: node.name.clone(), fleet, front, since: Instant::now(), activity, keeper });
+        let proxy = Arc::new(NodeProxy::new(Arc::clone(&fleet)));
+        let (name, since) = (node.name.clone(), Instant::now());
+        let entry = Arc::new(Self { name, fleet, proxy, front, since, activity, keeper });
         entry.front.aim(Some(entry.target()));
         entry
     }
 
     pub(super) fn target(&self) -> Target {
-        Target { fleet: Arc::clone(&self.fleet), activity: Arc::clone(&self.activity) }
+        Target { node: self.name.clone(), proxy: Arc::clone(&self.proxy), activity: Arc::clone(&self.activity) }
     }
 
     pub(super) fn socket(&self) -> &Path {

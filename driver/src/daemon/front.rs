@@ -7,8 +7,8 @@ use std::time::SystemTime;
 use tokio::sync::watch;
 
 use super::owned::Owned;
-use crate::fleet::NodeFleet;
-use crate::proxy;
+use crate::builder::NodeName;
+use crate::proxy::{self, NodeProxy};
 use crate::shutdown::Shutdown;
 use crate::socket::{BindError, PrivateSocket};
 
@@ -18,7 +18,8 @@ pub(super) type Activity = watch::Sender<Option<SystemTime>>;
 /// Where new connections go.
 #[derive(Debug, Clone)]
 pub(super) struct Target {
-    pub(super) fleet: Arc<NodeFleet>,
+    pub(super) node: NodeName,
+    pub(super) proxy: Arc<NodeProxy>,
     pub(super) activity: Arc<Activity>,
 }
 
@@ -66,10 +67,10 @@ async fn accept(socket: &PrivateSocket, aimed: &watch::Receiver<Option<Target>>,
     loop {
         let (stream, peer) = socket.accept().await;
         let target = aimed.borrow().clone();
-        if let Some(Target { fleet, activity }) = target {
-            tracing::debug!(node = %fleet.name(), pid = peer.pid, "a client connected");
+        if let Some(Target { node, proxy, activity }) = target {
+            tracing::debug!(%node, pid = peer.pid, "a client connected");
             activity.send_replace(Some(SystemTime::now()));
-            shutdown.spawn(proxy::serve(stream, fleet, shutdown.clone()));
+            shutdown.spawn(proxy::serve(stream, proxy, shutdown.clone()));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! One client connection's place on a pod, and what to say when that pod ends.
+//! A build's place on a pod, and what to say when that pod ends.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,17 +14,29 @@ use crate::builder::PodName;
 /// How long an error waits for the backend to say how a pod ended. With the time to notice, it stays below 3 s.
 const FATE: Duration = Duration::from_millis(1500);
 
-/// A place on a pod, counted as one connection until it is dropped.
+/// A place on a pod, counted as one running build until it is dropped, unless it is a mere visit.
 #[derive(Debug)]
 pub struct Lease {
     fleet: Arc<NodeFleet>,
     upstream: Upstream,
+    counted: bool,
+    because: String,
 }
 
 impl Lease {
     /// Counted by the fleet when it is made.
-    pub(super) fn new(fleet: Arc<NodeFleet>, upstream: Upstream) -> Self {
-        Self { fleet, upstream }
+    pub(super) fn new(fleet: Arc<NodeFleet>, upstream: Upstream, counted: bool, because: String) -> Self {
+        Self { fleet, upstream, counted, because }
+    }
+
+    /// Why this pod was chosen, in words for the user; empty for a visit.
+    pub fn because(&self) -> &str {
+        &self.because
+    }
+
+    /// Tells one `buildkitd` from the next one in the same pod.
+    pub fn incarnation(&self) -> u64 {
+        self.upstream.incarnation
     }
 
     pub fn pod(&self) -> &PodName {
@@ -67,7 +79,9 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.fleet.released(self.pod());
+        if self.counted {
+            self.fleet.released(self.pod());
+        }
     }
 }
 

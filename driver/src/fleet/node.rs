@@ -19,7 +19,7 @@ use super::{Lease, NodeSnapshot, Remembered, StartError, follow};
 use crate::backend::{ApplyError, DeleteError, PodPhase, Pods, SharedBackend};
 use crate::builder::{NodeName, Platform, PodName};
 use crate::options::LoadBalance;
-use crate::placement::{self, StickyKey};
+use crate::placement::{self, Candidate, Placing};
 use crate::report;
 use crate::shutdown::Shutdown;
 
@@ -159,11 +159,11 @@ impl NodeFleet {
         self.bounded(wait, wanted, begun, timeout).await
     }
 
-    /// A ready pod for this client; starts the node's pods when none runs. Ends at the node's timeout after `begun`.
+    /// A ready pod for a build; starts the node's pods when none runs. Ends at the node's timeout after `begun`.
     ///
     /// # Errors
     /// As [`NodeFleet::ready`] for one pod.
-    pub async fn acquire(self: &Arc<Self>, key: &StickyKey, begun: Instant) -> Result<Lease, StartError> {
+    pub async fn acquire(self: &Arc<Self>, placing: &Placing, begun: Instant) -> Result<Lease, StartError> {
         let mut snapshots = self.watch();
         let wait = async {
             loop {
@@ -172,7 +172,7 @@ impl NodeFleet {
                     let _ = tokio::time::timeout_at(begun + SETTLED, snapshots.changed()).await;
                     continue;
                 }
-                if let Some(lease) = self.lease(key) {
+                if let Some(lease) = self.lease(placing) {
                     return Ok(lease);
                 }
                 self.start_if_needed().await?;
@@ -274,22 +274,41 @@ impl NodeFleet {
         result.map_err(|source| StartError::Apply { node: self.config.node.clone(), source })
     }
 
-    fn lease(self: &Arc<Self>, key: &StickyKey) -> Option<Lease> {
+    fn lease(self: &Arc<Self>, placing: &Placing) -> Option<Lease> {
         let mut state = self.state();
-        let ready: Vec<PodName> = state.upstreams.keys().filter(|name| state.takes_work(name)).cloned().collect();
+        let ready: Vec<Candidate> = state
+            .upstreams
+            .keys()
+            .filter(|name| state.takes_work(name))
+            .map(|name| Candidate { pod: name.clone(), running: state.links.get(name).map_or(0, |link| link.builds) })
+            .collect();
         let random = RandomState::new().hash_one(());
-        let pod = placement::choose(self.config.loadbalance, key, random, &ready)?.clone();
-        let upstream = state.upstreams.get(&pod)?.clone();
-        state.links.entry(pod).or_default().connections += 1;
+        let chosen = placement::choose(self.config.loadbalance, placing, random, &ready)?;
+        let upstream = state.upstreams.get(&chosen.pod)?.clone();
+        if !placing.internal {
+            state.links.entry(chosen.pod).or_default().builds += 1;
+        }
         self.publish(&state);
-        Some(Lease::new(Arc::clone(self), upstream))
+        Some(Lease::new(Arc::clone(self), upstream, !placing.internal, chosen.because))
     }
 
-    /// The other end of a lease: one connection less on its pod.
+    /// A way to a pod, whether it takes new work or not; counts as no load.
+    pub fn visit(self: &Arc<Self>, pod: &PodName) -> Option<Lease> {
+        let upstream = self.state().upstreams.get(pod).filter(|upstream| !upstream.is_lost())?.clone();
+        Some(Lease::new(Arc::clone(self), upstream, false, String::new()))
+    }
+
+    /// The pods that can be asked something now.
+    pub fn reachable(&self) -> Vec<PodName> {
+        let state = self.state();
+        state.upstreams.iter().filter(|(_, upstream)| !upstream.is_lost()).map(|(name, _)| name.clone()).collect()
+    }
+
+    /// The other end of a lease: one build less on its pod.
     pub(super) fn released(&self, pod: &PodName) {
         self.update(|state| {
             if let Some(link) = state.links.get_mut(pod) {
-                link.connections = link.connections.saturating_sub(1);
+                link.builds = link.builds.saturating_sub(1);
             }
         });
     }
@@ -336,7 +355,7 @@ impl NodeFleet {
                 }
             }
             if pods.known {
-                state.links.retain(|name, link| pods.get(name).is_some() || link.connections > 0);
+                state.links.retain(|name, link| pods.get(name).is_some() || link.builds > 0);
             }
             state.pods = pods;
             let running = state.pods.pods.iter().filter(|pod| pod.phase == PodPhase::Running);

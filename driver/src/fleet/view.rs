@@ -59,7 +59,7 @@ pub struct PodSnapshot {
     pub reason: Option<String>,
     pub host: Option<String>,
     pub started: Option<SystemTime>,
-    pub connections: u32,
+    pub builds: u32,
     pub transport: Option<Transport>,
 }
 
@@ -81,7 +81,8 @@ pub(super) struct Link {
     pub(super) transport: Option<Transport>,
     /// Why the last try failed, when it did.
     pub(super) trouble: Option<String>,
-    pub(super) connections: u32,
+    /// Builds of this daemon that run there.
+    pub(super) builds: u32,
 }
 
 /// What the fleet itself knows of the node.
@@ -160,7 +161,7 @@ fn pod_view(pod: &Pod, link: Option<&Link>) -> PodSnapshot {
         reason,
         host: pod.host.clone(),
         started: pod.started,
-        connections: link.map_or(0, |link| link.connections),
+        builds: link.map_or(0, |link| link.builds),
         transport,
     }
 }

@@ -6,7 +6,7 @@ use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
 use crate::fleet::{Lease, NodeFleet, StartError};
-use crate::placement::StickyKey;
+use crate::placement::{Placing, StickyKey};
 use crate::report;
 use crate::wire::{Code, Status};
 
@@ -14,7 +14,7 @@ use crate::wire::{Code, Status};
 #[derive(Debug)]
 pub(super) struct Place {
     fleet: Arc<NodeFleet>,
-    key: StickyKey,
+    placing: Placing,
     choice: Mutex<Arc<Choice>>,
 }
 
@@ -46,7 +46,8 @@ impl Choice {
 
 impl Place {
     pub(super) fn new(fleet: Arc<NodeFleet>, key: StickyKey) -> Self {
-        Self { fleet, key, choice: Mutex::default() }
+        let placing = Placing { project: key, ..Placing::default() };
+        Self { fleet, placing, choice: Mutex::default() }
     }
 
     pub(super) fn fleet(&self) -> &Arc<NodeFleet> {
@@ -64,7 +65,7 @@ impl Place {
             Arc::clone(&choice)
         };
         let find = || async {
-            let found = self.fleet.acquire(&self.key, choice.begun).await;
+            let found = self.fleet.acquire(&self.placing, choice.begun).await;
             found.map(Arc::new).map_err(|error| status_of(&error))
         };
         choice.outcome.get_or_init(find).await.clone()

@@ -234,9 +234,9 @@ pub struct Pod {
     pub host: ::prost::alloc::string::String,
     #[prost(message, optional, tag = "5")]
     pub started: ::core::option::Option<::prost_types::Timestamp>,
-    /// Client connections placed on it now.
+    /// Builds of this daemon that run on it now.
     #[prost(uint32, tag = "6")]
-    pub connections: u32,
+    pub builds: u32,
     /// exec, port-forward, pod-ip, unix or tcp, when connected.
     #[prost(string, tag = "7")]
     pub transport: ::prost::alloc::string::String,

@@ -3,6 +3,8 @@
 pub struct DiskUsageRequest {
     #[prost(string, repeated, tag = "1")]
     pub filter: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(int64, tag = "2")]
+    pub age_limit: i64,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct DiskUsageResponse {
@@ -32,6 +34,9 @@ pub struct SolveRequest {
     /// Chosen by the client; buildx uses the same one on every node of a multi-node build.
     #[prost(string, tag = "1")]
     pub r#ref: ::prost::alloc::string::String,
+    /// What to build, for a client that brings its own LLB.
+    #[prost(message, optional, tag = "2")]
+    pub definition: ::core::option::Option<Definition>,
     /// The id of the Session stream that serves this build's sources, secrets and exports.
     #[prost(string, tag = "5")]
     pub session: ::prost::alloc::string::String,
@@ -42,11 +47,24 @@ pub struct SolveRequest {
         ::prost::alloc::string::String,
         ::prost::alloc::string::String,
     >,
+    #[prost(map = "string, message", tag = "10")]
+    pub frontend_inputs: ::std::collections::HashMap<
+        ::prost::alloc::string::String,
+        Definition,
+    >,
     /// True for buildx's capability probe and metadata look-ups, which are not builds.
     #[prost(bool, tag = "11")]
     pub internal: bool,
     #[prost(message, repeated, tag = "13")]
     pub exporters: ::prost::alloc::vec::Vec<Exporter>,
+    #[prost(string, tag = "15")]
+    pub source_policy_session: ::prost::alloc::string::String,
+}
+/// `pb.Definition` in BuildKit: a graph as its marshalled vertices.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Definition {
+    #[prost(bytes = "vec", repeated, tag = "1")]
+    pub def: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Exporter {
@@ -193,11 +211,57 @@ pub struct BuildHistoryRequest {
     pub r#ref: ::prost::alloc::string::String,
     #[prost(bool, tag = "3")]
     pub early_exit: bool,
+    #[prost(string, repeated, tag = "4")]
+    pub filter: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(int32, tag = "5")]
+    pub limit: i32,
 }
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct BuildHistoryEvent {
-    #[prost(int32, tag = "1")]
+    #[prost(enumeration = "BuildHistoryEventType", tag = "1")]
     pub r#type: i32,
+    #[prost(message, optional, tag = "2")]
+    pub record: ::core::option::Option<BuildHistoryRecord>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct BuildHistoryRecord {
+    #[prost(string, tag = "1")]
+    pub r#ref: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "6")]
+    pub created_at: ::core::option::Option<::prost_types::Timestamp>,
+    #[prost(message, optional, tag = "7")]
+    pub completed_at: ::core::option::Option<::prost_types::Timestamp>,
+    #[prost(message, optional, tag = "8")]
+    pub logs: ::core::option::Option<Descriptor>,
+    #[prost(message, optional, tag = "10")]
+    pub result: ::core::option::Option<BuildResultInfo>,
+    #[prost(map = "string, message", tag = "11")]
+    pub results: ::std::collections::HashMap<
+        ::prost::alloc::string::String,
+        BuildResultInfo,
+    >,
+    #[prost(message, optional, tag = "13")]
+    pub trace: ::core::option::Option<Descriptor>,
+    #[prost(message, optional, tag = "18")]
+    pub external_error: ::core::option::Option<Descriptor>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Descriptor {
+    #[prost(string, tag = "1")]
+    pub media_type: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub digest: ::prost::alloc::string::String,
+    #[prost(int64, tag = "3")]
+    pub size: i64,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct BuildResultInfo {
+    #[prost(message, optional, tag = "1")]
+    pub result_deprecated: ::core::option::Option<Descriptor>,
+    #[prost(message, repeated, tag = "2")]
+    pub attestations: ::prost::alloc::vec::Vec<Descriptor>,
+    #[prost(map = "int64, message", tag = "3")]
+    pub results: ::std::collections::HashMap<i64, Descriptor>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct UpdateBuildHistoryRequest {
@@ -212,6 +276,35 @@ pub struct UpdateBuildHistoryRequest {
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct UpdateBuildHistoryResponse {}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum BuildHistoryEventType {
+    Started = 0,
+    Complete = 1,
+    Deleted = 2,
+}
+impl BuildHistoryEventType {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Started => "STARTED",
+            Self::Complete => "COMPLETE",
+            Self::Deleted => "DELETED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "STARTED" => Some(Self::Started),
+            "COMPLETE" => Some(Self::Complete),
+            "DELETED" => Some(Self::Deleted),
+            _ => None,
+        }
+    }
+}
 /// Generated client implementations.
 pub mod control_client {
     #![allow(

@@ -77,7 +77,7 @@ fn pod(pod: &PodSnapshot) -> fleet::Pod {
         reason: pod.reason.clone().unwrap_or_default(),
         host: pod.host.clone().unwrap_or_default(),
         started: pod.started.map(|started: SystemTime| started.into()),
-        connections: pod.connections,
+        builds: pod.builds,
         transport: pod.transport.map(|transport| transport.to_string()).unwrap_or_default(),
     }
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use buildfleet::fleet::{FleetConfig, NodeFleet, Remembered};
 use buildfleet::options::LoadBalance;
+use buildfleet::proxy::NodeProxy;
 use buildfleet::shutdown::Shutdown;
 use buildfleet_proto::buildkit::SolveRequest;
 use buildfleet_proto::buildkit::control_client::ControlClient;
@@ -48,7 +49,7 @@ impl Front {
         };
         let fleet = NodeFleet::start(config, pods.clone(), shutdown.clone());
         let listener = UnixListener::bind(&socket).unwrap();
-        let (accepting, served) = (shutdown.clone(), Arc::clone(&fleet));
+        let (accepting, served) = (shutdown.clone(), Arc::new(NodeProxy::new(Arc::clone(&fleet))));
         shutdown.spawn(async move {
             loop {
                 tokio::select! {
