@@ -10,6 +10,7 @@ mod drain;
 mod failures;
 mod lifecycle;
 mod rootless;
+mod semantics;
 
 /// The `buildkitd` processes that keep their state below this directory.
 fn buildkitds(scene: &Scene) -> Vec<i32> {
