@@ -10,6 +10,7 @@ mod upstream;
 mod view;
 
 pub use error::StartError;
+pub(crate) use lease::Fate;
 pub use lease::Lease;
 pub use node::{FleetConfig, NodeFleet};
 pub use reported::Reported;

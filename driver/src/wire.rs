@@ -60,6 +60,9 @@ pub(crate) fn client() -> h2::client::Builder {
 pub(crate) enum Code {
     Ok = 0,
     Cancelled = 1,
+    InvalidArgument = 3,
+    NotFound = 5,
+    ResourceExhausted = 8,
     Unavailable = 14,
 }
 

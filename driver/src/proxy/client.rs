@@ -1,0 +1,129 @@
+//! One client connection: whose it is, and where its builds went.
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use buildfleet_proto::buildkit::Definition;
+use tokio::net::UnixStream;
+
+use super::NodeProxy;
+use crate::builder::PodName;
+use crate::placement::{Placing, StickyKey};
+use crate::shutdown::Shutdown;
+
+/// Graphs of which a client may start other builds. A bake has a few dozen.
+const OUTPUTS: usize = 4096;
+
+/// Shared by the calls of one client connection.
+#[derive(Debug)]
+pub(super) struct Client {
+    id: u64,
+    node: Arc<NodeProxy>,
+    shutdown: Shutdown,
+    /// Where the client's process works, as the kernel tells it; empty when it does not.
+    project: StickyKey,
+    invocation: Mutex<Invocation>,
+}
+
+/// What the builds of one connection have to do with each other.
+#[derive(Debug, Default)]
+struct Invocation {
+    /// Of each build that was placed, by its ref, without internal ones.
+    pods: Vec<(String, PodName)>,
+    /// Of each graph that a build gave back: the vertex that it is about, and the pod that has its result.
+    outputs: HashMap<u64, PodName>,
+    latest: Option<PodName>,
+}
+
+impl Client {
+    pub(super) fn new(stream: &UnixStream, node: Arc<NodeProxy>, shutdown: Shutdown) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let id = NEXT.fetch_add(1, Ordering::Relaxed);
+        let pid = stream.peer_cred().ok().and_then(|peer| peer.pid());
+        let directory = pid.and_then(|pid| std::fs::read_link(format!("/proc/{pid}/cwd")).ok());
+        let project = directory.map_or_else(StickyKey::default, |directory| StickyKey::of_directory(&directory));
+        Self { id, node, shutdown, project, invocation: Mutex::default() }
+    }
+
+    pub(super) fn id(&self) -> u64 {
+        self.id
+    }
+
+    pub(super) fn node(&self) -> &Arc<NodeProxy> {
+        &self.node
+    }
+
+    pub(super) fn shutdown(&self) -> &Shutdown {
+        &self.shutdown
+    }
+
+    /// What is known of this client's builds in general.
+    pub(super) fn placing(&self, reference: &str, internal: bool) -> Placing {
+        let invocation = self.invocation();
+        let others = invocation.pods.iter().filter(|(other, _)| other != reference);
+        let siblings = others.map(|(_, pod)| pod.clone()).collect();
+        Placing { project: self.project.clone(), siblings, internal, ..Placing::default() }
+    }
+
+    pub(super) fn placed(&self, reference: &str, pod: &PodName, internal: bool) {
+        let mut invocation = self.invocation();
+        invocation.latest = Some(pod.clone());
+        if !internal {
+            invocation.pods.retain(|(other, _)| other != reference);
+            invocation.pods.push((reference.to_owned(), pod.clone()));
+        }
+    }
+
+    /// Where this client's latest build went.
+    pub(super) fn latest_pod(&self) -> Option<PodName> {
+        self.invocation().latest.clone()
+    }
+
+    /// A build gave a graph back, from which another one may start.
+    pub(super) fn gave_back(&self, graph: &Definition, pod: &PodName) {
+        let mut invocation = self.invocation();
+        if let Some(vertex) = result_of(graph)
+            && invocation.outputs.len() < OUTPUTS
+        {
+            invocation.outputs.insert(vertex, pod.clone());
+        }
+    }
+
+    /// The pod that has what one of these graphs is about; else, when there are graphs, that of the latest build.
+    pub(super) fn linked<'a>(&self, mut graphs: impl Iterator<Item = &'a Definition>) -> Option<PodName> {
+        let invocation = self.invocation();
+        let first = graphs.next()?;
+        let known = |graph: &Definition| invocation.outputs.get(&result_of(graph)?).cloned();
+        known(first).or_else(|| graphs.find_map(known)).or_else(|| Some(invocation.pods.last()?.1.clone()))
+    }
+
+    fn invocation(&self) -> MutexGuard<'_, Invocation> {
+        self.invocation.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The vertex that a graph is about. Marshalled graphs end with a pointer to it (`client/llb/marshal.go`, v0.33), and the
+/// vertex itself stands before: unlike the ones before that, two builds do not share it by chance.
+fn result_of(graph: &Definition) -> Option<u64> {
+    let [.., vertex, _pointer] = &graph.def[..] else { return None };
+    let mut hasher = DefaultHasher::new();
+    vertex.hash(&mut hasher);
+    Some(hasher.finish())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_graph_is_known_by_its_last_vertex() {
+        let graph = |def: &[&[u8]]| Definition { def: def.iter().map(|op| op.to_vec()).collect() };
+        let one = result_of(&graph(&[b"alpine", b"run a", b"pointer"]));
+        assert_eq!(one, result_of(&graph(&[b"other", b"run a", b"another pointer"])));
+        assert_ne!(one, result_of(&graph(&[b"alpine", b"run b", b"pointer"])));
+        assert_eq!(result_of(&graph(&[b"pointer"])), None);
+        assert_eq!(result_of(&graph(&[])), None);
+    }
+}
