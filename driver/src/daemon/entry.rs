@@ -99,7 +99,7 @@ impl NodeEntry {
             written: known,
         };
         let keeper = Owned::spawn(|stop| keeping.run(stop));
-        let proxy = Arc::new(NodeProxy::new(Arc::clone(&fleet)));
+        let proxy = Arc::new(NodeProxy::new(Arc::clone(&fleet), true));
         let (name, since) = (node.name.clone(), Instant::now());
         let entry = Arc::new(Self { name, fleet, proxy, front, since, activity, keeper });
         entry.front.aim(Some(entry.target()));

@@ -106,13 +106,9 @@ impl NodeFleet {
         self.update(|state| state.platforms = platforms.to_vec());
     }
 
-    /// What a pod last answered to LLBBridge.Ping.
-    pub(crate) fn remembered_ping(&self) -> Option<Bytes> {
+    /// What a pod answers to LLBBridge.Ping.
+    pub(crate) async fn ping_answer(&self, _patience: Duration) -> Option<Bytes> {
         self.state().learned.ping.clone()
-    }
-
-    pub(crate) fn remember_ping(&self, answer: Bytes) {
-        self.update(|state| state.learned.ping = Some(answer));
     }
 
     /// Whether no pod runs or is on its way.

@@ -80,7 +80,9 @@ impl Build {
     pub(super) fn new(client: Arc<Client>, question: Question, request: SolveRequest) -> Self {
         let mut named = BTreeSet::new();
         let sessions = [&request.session, &request.source_policy_session].into_iter();
-        named.extend(sessions.chain(local_sessions(&request.frontend_attrs)).filter_map(|id| SessionId::new(id.as_bytes())));
+        named.extend(
+            sessions.chain(local_sessions(&request.frontend_attrs)).filter_map(|id| SessionId::new(id.as_bytes())),
+        );
         Self {
             client,
             question,
@@ -197,7 +199,10 @@ impl Build {
                     let text = format!("pod {} refused the build: {reason}", place.0);
                     return Err(Status::new(Code::Unavailable, text));
                 }
-                Err(Outcome::Answered(answer)) => return Err(answer.status()),
+                Err(Outcome::Answered(answer)) => {
+                    let text = format!("the build failed when it was begun anew on pod {}: {}", place.0, answer.text());
+                    return Err(Status::new(Code::Unknown, text));
+                }
             }
         }
     }
@@ -248,7 +253,8 @@ impl Build {
         let mut placed = Placed::new(number, lease, asked);
         placed.attach(self);
         let mut handles = HandleMap::default();
-        for entry in self.journal().entries() {
+        let entries = self.journal().entries();
+        for entry in entries {
             let question = entry.question.with_body(handles.translate(entry.question.body()));
             let answer = match placed.ask(&question).await {
                 Outcome::Answered(answer) if answer.is_ok() => answer,
@@ -323,6 +329,9 @@ impl Build {
         (&self.request, self.wanted.get())
     }
 
+    /// Its Solve was answered by that pod.
+    pub(super) fn ended_on(&self, _pod: &PodName) {}
+
     /// Its Solve has ended: what it holds on pods is given back.
     pub(super) fn end(&self) {
         self.locked(&self.attempts).clear();
@@ -345,7 +354,7 @@ pub(super) async fn outcome(lease: &Lease, result: Result<Answer, h2::Error>) ->
     match result {
         Ok(answer) => match forward::broken_off(lease, answer.end()) {
             None => Outcome::Answered(answer),
-            Some(fate) => Outcome::Lost(format!("{} ({})", fate.text, answer.status().message)),
+            Some(fate) => Outcome::Lost(format!("{} ({})", fate.text, answer.text())),
         },
         Err(error) if error.is_reset() && error.is_remote() && lease.is_usable() => {
             Outcome::Reset(error.reason().unwrap_or(h2::Reason::CANCEL))

@@ -7,11 +7,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use buildfleet_proto::buildkit::Definition;
 use tokio::net::UnixStream;
+use tokio::time::Instant;
 
 use super::NodeProxy;
+use super::build::{Build, status_of};
 use crate::builder::PodName;
+use crate::fleet::Lease;
 use crate::placement::{Placing, StickyKey};
 use crate::shutdown::Shutdown;
+use crate::wire::Status;
 
 /// Graphs of which a client may start other builds. A bake has a few dozen.
 const OUTPUTS: usize = 4096;
@@ -59,12 +63,28 @@ impl Client {
         &self.shutdown
     }
 
-    /// What is known of this client's builds in general.
-    pub(super) fn placing(&self, reference: &str, internal: bool) -> Placing {
+    /// What is known for the choice of a build's pod.
+    pub(super) fn placing(&self, build: &Build) -> Placing {
         let invocation = self.invocation();
-        let others = invocation.pods.iter().filter(|(other, _)| other != reference);
+        let others = invocation.pods.iter().filter(|(other, _)| other != build.reference());
         let siblings = others.map(|(_, pod)| pod.clone()).collect();
-        Placing { project: self.project.clone(), siblings, internal, ..Placing::default() }
+        Placing { project: self.project.clone(), siblings, internal: build.is_internal(), ..Placing::default() }
+    }
+
+    /// A pod for a call that is no part of a build: that of the latest build, or else any.
+    pub(super) async fn any_pod(&self) -> Result<Lease, Status> {
+        let latest = self.invocation().latest.clone();
+        if let Some(lease) = latest.and_then(|pod| self.node.fleet().visit(&pod)) {
+            return Ok(lease);
+        }
+        let placing = Placing { internal: true, ..Placing::default() };
+        self.node.fleet().acquire(&placing, Instant::now()).await.map_err(|error| status_of(&error))
+    }
+
+    /// Whether a pod has something of this client.
+    pub(super) fn has_pod(&self) -> bool {
+        let latest = self.invocation().latest.clone();
+        latest.is_some_and(|pod| self.node.fleet().visit(&pod).is_some())
     }
 
     pub(super) fn placed(&self, reference: &str, pod: &PodName, internal: bool) {
@@ -74,11 +94,6 @@ impl Client {
             invocation.pods.retain(|(other, _)| other != reference);
             invocation.pods.push((reference.to_owned(), pod.clone()));
         }
-    }
-
-    /// Where this client's latest build went.
-    pub(super) fn latest_pod(&self) -> Option<PodName> {
-        self.invocation().latest.clone()
     }
 
     /// A build gave a graph back, from which another one may start.

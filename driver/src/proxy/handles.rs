@@ -10,7 +10,7 @@ use buildfleet_proto::buildkit::Definition;
 use buildfleet_proto::buildkit::frontend::{Ref, Result as BuildResult, SolveResponse, result::Result as Handles};
 use bytes::Bytes;
 
-use super::unary::Question;
+use super::unary::{Answer, Question};
 
 /// Where in a result a handle stands: the key under which a client asks for it.
 type Seat = String;
@@ -28,6 +28,16 @@ pub(super) struct Journal {
     entries: Vec<Entry>,
     /// What was done that cannot be repeated, in words for the user.
     obstacle: Option<String>,
+}
+
+impl Entry {
+    /// Whether a pod's answer to the repeated call stands for the first one; the handles are learnt from it.
+    pub(super) fn is_answered_by(&self, answer: &Answer, handles: &mut HandleMap) -> bool {
+        if self.handles.is_empty() {
+            return true;
+        }
+        answer.message().is_some_and(|answer| handles.learn(self, &answer))
+    }
 }
 
 impl Journal {
@@ -71,8 +81,9 @@ impl HandleMap {
         let mut translated: Option<Vec<u8>> = None;
         for (first, present) in &self.0 {
             let length = first.len();
-            let found: Vec<usize> =
-                (0..(body.len() + 1).saturating_sub(length)).filter(|at| body[*at..at + length] == *first.as_bytes()).collect();
+            let found: Vec<usize> = (0..(body.len() + 1).saturating_sub(length))
+                .filter(|at| body[*at..at + length] == *first.as_bytes())
+                .collect();
             for at in found {
                 let bytes = translated.get_or_insert_with(|| body.to_vec());
                 bytes[at..at + length].copy_from_slice(present.as_bytes());

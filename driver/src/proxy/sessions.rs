@@ -90,8 +90,12 @@ impl Sessions {
 
     /// The sessions of a client connection whose ids stand anywhere in a message.
     pub(super) fn named_in(&self, client: u64, bytes: &[u8]) -> Vec<SessionId> {
-        let of_client: Vec<SessionId> =
-            self.locked().values().filter(|session| session.client == client).map(|session| session.id.clone()).collect();
+        let of_client: Vec<SessionId> = self
+            .locked()
+            .values()
+            .filter(|session| session.client == client)
+            .map(|session| session.id.clone())
+            .collect();
         of_client.into_iter().filter(|id| id.is_named_in(bytes)).collect()
     }
 

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use buildfleet_proto::Timestamp;
 use buildfleet_proto::buildkit::StatusRequest;
 use bytes::{Bytes, BytesMut};
 use h2::server::SendResponse;
@@ -116,9 +117,12 @@ impl Progress {
         }
         let mut snapshots = node.watch();
         let mut told = HashSet::new();
-        loop {
+        if !first {
             // What happened before another pod was needed is no news.
-            let news = news(&snapshots.borrow_and_update(), &mut told, first);
+            news(&snapshots.borrow(), &mut told);
+        }
+        loop {
+            let news = news(&snapshots.borrow_and_update(), &mut told);
             for line in news {
                 self.send(step.line(&line)).await?;
             }
@@ -142,15 +146,25 @@ impl Progress {
 
     /// Copies the progress from a pod. Returns the trailers when that was all.
     async fn copy(&mut self, pod: &Lease) -> Result<Option<HeaderMap>, Gone> {
+        let mut stage = self.stage.clone();
+        let left = async {
+            // Without a sender the build is over, and its progress may still be on its way.
+            let elsewhere = stage.wait_for(|stage| matches!(stage, Stage::Seeking { .. }));
+            if elsewhere.await.is_err() {
+                std::future::pending::<()>().await;
+            }
+            tokio::time::sleep(END).await;
+        };
         let trailers = tokio::select! {
             copied = copy(&self.question, pod, &mut self.to) => copied?,
+            () = left => None,
         };
         // A pod's word on the build's end is final only when its Solve says the same.
-        let settled = tokio::time::timeout(END, self.changed()).await;
-        if let Ok(changed) = settled {
-            changed?;
-        }
-        let over = matches!(&*self.stage.borrow(), Stage::Over(None)) || settled.is_err();
+        let settled = match tokio::time::timeout(END, self.changed()).await {
+            Ok(changed) => changed.map(|()| true)?,
+            Err(_) => false,
+        };
+        let over = matches!(&*self.stage.borrow(), Stage::Over(None)) || !settled;
         Ok(if over { trailers } else { None })
     }
 }
@@ -192,7 +206,11 @@ async fn copy(question: &Question, pod: &Lease, to: &mut SendStream<Bytes>) -> R
 
 /// The status of an answer that has nothing else, as trailers: our own headers have gone out before.
 fn only_status(headers: &HeaderMap) -> HeaderMap {
-    headers.iter().filter(|(name, _)| name.as_str().starts_with("grpc-")).map(|(name, value)| (name.clone(), value.clone())).collect()
+    headers
+        .iter()
+        .filter(|(name, _)| name.as_str().starts_with("grpc-"))
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect()
 }
 
 fn whole_messages(buffer: &mut BytesMut) -> Bytes {
@@ -208,17 +226,16 @@ fn whole_messages(buffer: &mut BytesMut) -> Bytes {
 }
 
 /// The lines of the story that were not told yet.
-fn news(snapshot: &NodeSnapshot, told: &mut HashSet<String>, tell: bool) -> Vec<String> {
+fn news(snapshot: &NodeSnapshot, told: &mut HashSet<String>) -> Vec<String> {
     let lines = snapshot.story.iter().map(|(pod, line)| match pod {
         Some(pod) => format!("{pod}: {}", line.text),
         None => line.text.clone(),
     });
-    let fresh: Vec<String> = lines.filter(|line| told.insert(line.clone())).collect();
-    if tell || told.len() > fresh.len() { fresh } else { Vec::new() }
+    lines.filter(|line| told.insert(line.clone())).collect()
 }
 
 fn timestamp(now: SystemTime) -> Option<HeaderValue> {
-    HeaderValue::from_str(&prost_types::Timestamp::from(now).to_string()).ok()
+    HeaderValue::from_str(&Timestamp::from(now).to_string()).ok()
 }
 
 #[cfg(test)]
@@ -233,7 +250,13 @@ mod tests {
         for cut in 0..=all.len() {
             let mut buffer = BytesMut::from(&all[..cut]);
             let through = whole_messages(&mut buffer);
-            let wanted = if cut == all.len() { all.len() } else if cut >= one.len() { one.len() } else { 0 };
+            let wanted = if cut == all.len() {
+                all.len()
+            } else if cut >= one.len() {
+                one.len()
+            } else {
+                0
+            };
             assert_eq!(through.len(), wanted, "cut at {cut}");
             assert_eq!(buffer.len(), cut - wanted, "cut at {cut}");
         }

@@ -2,6 +2,7 @@
 //!
 //! What is held whole can be asked again of another pod when the first one ends.
 
+use std::borrow::Cow;
 use std::future::poll_fn;
 
 use bytes::{Bytes, BytesMut};
@@ -11,8 +12,9 @@ use h2::{RecvStream, SendStream};
 use http::request::Parts;
 use http::{HeaderMap, Request, Response, Version};
 
+use super::client::Client;
 use super::forward;
-use crate::wire::{Code, Status};
+use crate::wire::{self, Code, Status};
 
 /// The longest call that is held. BuildKit takes 16 MiB; larger ones are for BuildKit to refuse.
 const LARGEST: usize = 64 << 20;
@@ -74,10 +76,6 @@ impl Question {
 
     pub(super) fn body(&self) -> &Bytes {
         &self.body
-    }
-
-    pub(super) fn path(&self) -> &str {
-        self.head.uri.path()
     }
 
     /// The same call about something else.
@@ -143,6 +141,15 @@ impl Answer {
         self.trailers.as_ref().unwrap_or(self.head.headers())
     }
 
+    pub(super) fn is_ok(&self) -> bool {
+        wire::code(self.end()).is_none_or(|code| code == 0)
+    }
+
+    /// Its status in words.
+    pub(super) fn text(&self) -> Cow<'_, str> {
+        wire::message_text(self.end())
+    }
+
     pub(super) fn message<M: prost::Message + Default>(&self) -> Option<M> {
         message(&self.pieces.concat().into())
     }
@@ -163,6 +170,25 @@ impl Answer {
             Some(trailers) => to.send_trailers(trailers),
             None => to.send_data(Bytes::new(), true),
         };
+    }
+}
+
+/// Asks a pod that may answer it, for a call that is no part of a build of this client.
+pub(super) async fn to_pod(question: &Question, mut respond: SendResponse<Bytes>, client: &Client) {
+    let asked = async {
+        let lease = client.any_pod().await?;
+        let answer = async { question.ask(lease.requests().await?).await?.answer().await }.await;
+        match answer {
+            Ok(answer) => Ok(answer),
+            Err(error) => Err(forward::lost(&lease, &error).await),
+        }
+    };
+    tokio::select! {
+        () = cancelled(&mut respond) => {}
+        asked = asked => match asked {
+            Ok(answer) => answer.give(respond).await,
+            Err(status) => forward::refuse(&mut respond, &status),
+        }
     }
 }
 
