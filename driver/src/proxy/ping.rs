@@ -1,4 +1,4 @@
-//! LLBBridge.Ping: the pod's own answer when there is time for it, else the one that a pod of the node gave before.
+//! LLBBridge.Ping: answered with what a pod of the node was found to answer.
 //!
 //! BuildKit's client gives this call 15 s (`client/build.go`, v0.33) and asks before anything else of a build, so it is the
 //! one call of a build that a slow cold start would fail.
@@ -6,16 +6,14 @@
 use std::future::poll_fn;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use h2::RecvStream;
 use h2::server::SendResponse;
-use http::{HeaderMap, Request};
+use http::Request;
 
 use super::answers;
-use super::forward::{self, Passing};
+use super::forward;
 use super::place::Place;
-use crate::fleet::NodeFleet;
-use crate::wire;
 
 /// What is left of the client's time for the way back.
 const MARGIN: Duration = Duration::from_secs(4);
@@ -24,29 +22,23 @@ const MARGIN: Duration = Duration::from_secs(4);
 /// releases, and capabilities are only ever added.
 const BUILTIN: &[u8] = include_bytes!("ping.bin");
 
-/// The largest answer that is kept. Real ones have some 6 KiB.
-const LARGEST: usize = 256 << 10;
-
 pub(super) async fn serve(request: Request<RecvStream>, mut respond: SendResponse<Bytes>, place: &Place) {
     let patience = request.headers().get("grpc-timeout").and_then(|value| timeout(value.to_str().ok()?));
     let patience = patience.map_or(Duration::MAX, |timeout| timeout.saturating_sub(MARGIN));
+    let no_pod = async {
+        match forward::pod_for_call(place).await {
+            Ok(_) => std::future::pending().await,
+            Err(status) => status,
+        }
+    };
     tokio::select! {
-        found = forward::pod_for_call(place) => match found {
-            Ok((lease, requests)) => {
-                let mut learnt = Learnt { fleet: place.fleet(), body: BytesMut::new() };
-                forward::to_leased(Vec::new(), request, respond, &lease, requests, &mut learnt).await;
-            }
-            Err(status) => forward::refuse(&mut respond, &status),
-        },
-        () = tokio::time::sleep(patience) => answer(respond, place),
+        biased;
+        learnt = place.fleet().ping_answer(patience) => {
+            answers::send(respond, Some(learnt.unwrap_or(Bytes::from_static(BUILTIN))));
+        }
+        status = no_pod => forward::refuse(&mut respond, &status),
         _ = poll_fn(|cx| respond.poll_reset(cx)) => {}
     }
-}
-
-fn answer(respond: SendResponse<Bytes>, place: &Place) {
-    let remembered = place.fleet().remembered_ping();
-    tracing::debug!(node = %place.fleet().name(), builtin = remembered.is_none(), "answered a ping for a starting pod");
-    answers::send(respond, Some(remembered.unwrap_or(Bytes::from_static(BUILTIN))));
 }
 
 /// gRPC's header: up to eight digits and a unit.
@@ -62,30 +54,6 @@ fn timeout(text: &str) -> Option<Duration> {
         "n" => Duration::from_nanos(count),
         _ => return None,
     })
-}
-
-/// Keeps an answer that was OK for the next cold start.
-struct Learnt<'a> {
-    fleet: &'a NodeFleet,
-    body: BytesMut,
-}
-
-impl Passing for Learnt<'_> {
-    fn data(&mut self, chunk: &Bytes) {
-        if self.body.len() + chunk.len() <= LARGEST {
-            self.body.extend_from_slice(chunk);
-        }
-    }
-
-    fn trailers(&mut self, trailers: &mut HeaderMap) {
-        let answer = self.body.split().freeze();
-        let whole = answer
-            .first_chunk::<5>()
-            .is_some_and(|[flag, length @ ..]| *flag == 0 && u32::from_be_bytes(*length) as usize == answer.len() - 5);
-        if whole && wire::code(trailers) == Some(0) {
-            self.fleet.remember_ping(answer);
-        }
-    }
 }
 
 #[cfg(test)]
