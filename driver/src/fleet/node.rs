@@ -48,6 +48,8 @@ pub struct NodeFleet {
     snapshot: watch::Sender<NodeSnapshot>,
     /// Held while an order is given, so that two first builds give one.
     order: tokio::sync::Mutex<()>,
+    /// Held while a pod is asked what its gateway can do.
+    ping_turn: tokio::sync::Mutex<()>,
     shutdown: Shutdown,
     closing: CancellationToken,
     tasks: TaskTracker,
@@ -73,6 +75,7 @@ impl NodeFleet {
             state: Mutex::new(state),
             snapshot: watch::Sender::new(NodeSnapshot::default()),
             order: tokio::sync::Mutex::new(()),
+            ping_turn: tokio::sync::Mutex::new(()),
             shutdown,
             closing: CancellationToken::new(),
             tasks: TaskTracker::new(),
@@ -106,9 +109,12 @@ impl NodeFleet {
         self.update(|state| state.platforms = platforms.to_vec());
     }
 
-    /// What a pod answers to LLBBridge.Ping.
-    pub(crate) async fn ping_answer(&self, _patience: Duration) -> Option<Bytes> {
-        self.state().learned.ping.clone()
+    /// What a pod last answered to LLBBridge.Ping; waits until one has answered when none ever did.
+    pub(crate) async fn ping_answer(&self, patience: Duration) -> Option<Bytes> {
+        let mut snapshots = self.watch();
+        let learned = snapshots.wait_for(|snapshot| snapshot.remembered.ping.is_some());
+        let snapshot = tokio::time::timeout(patience, learned).await.ok()?.ok()?;
+        snapshot.remembered.ping.as_ref().map(|ping| ping.answer.clone())
     }
 
     /// Whether no pod runs or is on its way.

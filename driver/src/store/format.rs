@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{StoredBuilder, StoredNode};
 use crate::builder::{Builder, BuilderName};
-use crate::fleet::Remembered;
+use crate::fleet::{PingAnswer, Remembered};
 
 const VERSION: u64 = 1;
 
@@ -37,6 +37,9 @@ struct NodeFile {
     /// An answer to Ping, in base64.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     ping: Option<String>,
+    /// The BuildKit that gave it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    ping_version: String,
     stopped: bool,
     /// Seconds since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -57,7 +60,8 @@ pub(super) fn node(stored: &StoredNode) -> String {
     text(&NodeFile {
         version: VERSION,
         workers: stored.remembered.workers.as_ref().map(|workers| STANDARD.encode(workers.encode_to_vec())),
-        ping: stored.remembered.ping.as_ref().map(|ping| STANDARD.encode(ping)),
+        ping: stored.remembered.ping.as_ref().map(|ping| STANDARD.encode(&ping.answer)),
+        ping_version: stored.remembered.ping.as_ref().map(|ping| ping.version.clone()).unwrap_or_default(),
         stopped: stored.remembered.stopped,
         last_activity: stored.last_activity.map(seconds),
     })
@@ -83,7 +87,7 @@ pub(super) fn parse_builder(text: &str, name: &str) -> Result<StoredBuilder, Str
 }
 
 pub(super) fn parse_node(text: &str) -> Result<StoredNode, String> {
-    let NodeFile { version: _, workers, ping, stopped, last_activity } = parse(text)?;
+    let NodeFile { version: _, workers, ping, ping_version, stopped, last_activity } = parse(text)?;
     let workers = workers
         .map(|encoded| {
             let bytes = STANDARD.decode(encoded).map_err(|error| format!("workers: {error}"))?;
@@ -91,7 +95,8 @@ pub(super) fn parse_node(text: &str) -> Result<StoredNode, String> {
         })
         .transpose()?;
     let ping = ping.map(|encoded| STANDARD.decode(encoded).map_err(|error| format!("ping: {error}"))).transpose()?;
-    let remembered = Remembered { workers, ping: ping.map(Into::into), stopped };
+    let ping = ping.map(|answer| PingAnswer { answer: answer.into(), version: ping_version });
+    let remembered = Remembered { workers, ping, stopped };
     Ok(StoredNode { remembered, last_activity: last_activity.map(time) })
 }
 

@@ -7,6 +7,7 @@ use buildfleet_proto::buildkit::{ListWorkersResponse, WorkerRecord};
 
 use super::*;
 use crate::builder::{Driver, Endpoint, KubeContext, Node};
+use crate::fleet::PingAnswer;
 
 fn dir() -> tempfile::TempDir {
     tempfile::Builder::new().permissions(fs::Permissions::from_mode(0o700)).tempdir().unwrap()
@@ -32,8 +33,9 @@ fn what_was_stored_is_found_again() {
     assert!(loaded.builders.is_empty() && loaded.warnings.is_empty());
     let (kube, arm) = (stored("kube"), stored("arm"));
     let workers = ListWorkersResponse { record: vec![WorkerRecord { id: "w".to_owned(), ..WorkerRecord::default() }] };
+    let ping = PingAnswer { answer: vec![0, 255].into(), version: "buildkit v0.33.1".to_owned() };
     let node = StoredNode {
-        remembered: Remembered { workers: Some(workers), ping: Some(vec![0, 255].into()), stopped: true },
+        remembered: Remembered { workers: Some(workers), ping: Some(ping), stopped: true },
         last_activity: Some(UNIX_EPOCH + Duration::from_secs(1_700_000_001)),
     };
     store.save_builder(&kube).unwrap();
@@ -55,6 +57,19 @@ fn what_was_stored_is_found_again() {
     let (_store, loaded) = Store::open(dir.path()).unwrap();
     assert_eq!(loaded.builders, [arm]);
     assert!(loaded.nodes.is_empty() && loaded.current.is_none());
+}
+
+#[test]
+fn an_answer_to_ping_of_which_the_version_was_not_stored_is_kept() {
+    let dir = dir();
+    let (store, _) = Store::open(dir.path()).unwrap();
+    let kube = stored("kube");
+    store.save_builder(&kube).unwrap();
+    drop(store);
+    fs::write(dir.path().join("nodes/kube0.json"), r#"{"version":1,"ping":"AP8=","stopped":false}"#).unwrap();
+    let (_store, loaded) = Store::open(dir.path()).unwrap();
+    let ping = loaded.nodes[&kube.builder.nodes[0].name].remembered.ping.clone();
+    assert_eq!(ping, Some(PingAnswer { answer: vec![0, 255].into(), version: String::new() }));
 }
 
 #[test]

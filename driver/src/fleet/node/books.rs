@@ -1,10 +1,12 @@
 //! What is entered of a node's pods: the backend's looks, their answers, and the loss of a connection.
 
 use buildfleet_proto::buildkit::ListWorkersResponse;
+use tokio::sync::MutexGuard;
 
 use super::NodeFleet;
 use crate::backend::{PodPhase, Pods};
 use crate::builder::PodName;
+use crate::fleet::PingAnswer;
 use crate::fleet::upstream::Upstream;
 
 impl NodeFleet {
@@ -38,6 +40,19 @@ impl NodeFleet {
             state.workers.insert(upstream.pod.clone(), workers);
             state.learned.workers = state.known_workers();
         });
+    }
+
+    /// For whoever wants to ask a pod what its gateway can do.
+    pub(in crate::fleet) async fn ping_turn(&self) -> MutexGuard<'_, ()> {
+        self.ping_turn.lock().await
+    }
+
+    pub(in crate::fleet) fn knows_ping_of(&self, version: &str) -> bool {
+        self.state().learned.ping.as_ref().is_some_and(|ping| ping.version == version)
+    }
+
+    pub(in crate::fleet) fn learned_ping(&self, ping: PingAnswer) {
+        self.update(|state| state.learned.ping = Some(ping));
     }
 
     pub(in crate::fleet) fn failed(&self, pod: &PodName, trouble: String) {
