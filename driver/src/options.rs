@@ -146,6 +146,10 @@ pub enum LoadBalance {
     /// The same project lands on the same ready pod.
     #[default]
     Sticky,
+    /// As sticky, but no pod gets much more than its share of the running builds.
+    StickyBounded,
+    /// The ready pod with the fewest running builds.
+    LeastLoaded,
     Random,
 }
 

@@ -64,6 +64,8 @@ pub(super) fn replicas(text: &str) -> Result<u32, ValueError> {
 pub(super) fn loadbalance(text: &str) -> Result<LoadBalance, ValueError> {
     match text {
         "sticky" => Ok(LoadBalance::Sticky),
+        "sticky-bounded" => Ok(LoadBalance::StickyBounded),
+        "least-loaded" => Ok(LoadBalance::LeastLoaded),
         "random" => Ok(LoadBalance::Random),
         other => Err(ValueError::Word(other.to_owned())),
     }
