@@ -9,6 +9,7 @@ mod bridge;
 mod build;
 mod builds;
 mod client;
+mod clues;
 mod deframe;
 mod forward;
 mod handles;
