@@ -5,6 +5,7 @@
 
 mod answers;
 mod deframe;
+mod finished;
 mod forward;
 mod ping;
 mod place;
@@ -22,6 +23,7 @@ use http::Request;
 use tokio::net::UnixStream;
 use tokio::task::JoinSet;
 
+pub use self::finished::{Finished, FinishedBuilds};
 use self::place::Place;
 use self::route::Route;
 use crate::fleet::NodeFleet;
@@ -36,12 +38,18 @@ const GREETING: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct NodeProxy {
     fleet: Arc<NodeFleet>,
+    finished: Arc<Finished>,
 }
 
 impl NodeProxy {
-    /// `fleet` is the node that the sockets stand for.
-    pub fn new(fleet: Arc<NodeFleet>) -> Self {
-        Self { fleet }
+    /// `fleet` is the node that the sockets stand for, `finished` what is known of its builds.
+    pub fn new(fleet: Arc<NodeFleet>, finished: Arc<Finished>) -> Self {
+        Self { fleet, finished }
+    }
+
+    /// The builds of this node that have ended.
+    pub fn finished(&self) -> &Finished {
+        &self.finished
     }
 }
 

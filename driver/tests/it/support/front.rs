@@ -49,7 +49,7 @@ impl Front {
         };
         let fleet = NodeFleet::start(config, pods.clone(), shutdown.clone());
         let listener = UnixListener::bind(&socket).unwrap();
-        let (accepting, served) = (shutdown.clone(), Arc::new(NodeProxy::new(Arc::clone(&fleet))));
+        let (accepting, served) = (shutdown.clone(), Arc::new(NodeProxy::new(Arc::clone(&fleet), Arc::default())));
         shutdown.spawn(async move {
             loop {
                 tokio::select! {
