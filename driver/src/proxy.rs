@@ -11,6 +11,7 @@ mod builds;
 mod client;
 mod clues;
 mod deframe;
+mod finished;
 mod forward;
 mod handles;
 mod ping;
@@ -37,6 +38,7 @@ use tokio::task::JoinSet;
 use self::attach::Attachments;
 use self::builds::Builds;
 use self::client::Client;
+pub use self::finished::{Finished, FinishedBuilds};
 use self::route::Route;
 use self::sessions::Sessions;
 use crate::fleet::NodeFleet;
@@ -50,6 +52,7 @@ const GREETING: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct NodeProxy {
     fleet: Arc<NodeFleet>,
+    finished: Arc<Finished>,
     retries: bool,
     builds: Arc<Builds>,
     sessions: Arc<Sessions>,
@@ -57,15 +60,20 @@ pub struct NodeProxy {
 }
 
 impl NodeProxy {
-    /// `fleet` is the node that the sockets stand for; with `retries`, a build whose pod ends is begun anew on another one
-    /// where that can be done.
-    pub fn new(fleet: Arc<NodeFleet>, retries: bool) -> Self {
+    /// `fleet` is the node that the sockets stand for, `finished` what is known of its builds. With `retries`, a build whose
+    /// pod ends is begun anew on another one where that can be done.
+    pub fn new(fleet: Arc<NodeFleet>, finished: Arc<Finished>, retries: bool) -> Self {
         let (builds, sessions, attachments) = Default::default();
-        Self { fleet, retries, builds, sessions, attachments }
+        Self { fleet, finished, retries, builds, sessions, attachments }
     }
 
     fn fleet(&self) -> &Arc<NodeFleet> {
         &self.fleet
+    }
+
+    /// The builds of this node that have ended.
+    pub fn finished(&self) -> &Finished {
+        &self.finished
     }
 
     fn retries(&self) -> bool {

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use buildfleet_proto::buildkit::{SolveRequest, frontend};
 use tokio::sync::{OnceCell, watch};
 use tokio::time::Instant;
 
 use super::client::Client;
+use super::clues;
 use super::forward;
 use super::handles::{HandleMap, Journal};
 use super::placed::Placed;
@@ -25,6 +26,9 @@ const ATTEMPTS: usize = 4;
 
 /// A pod that lives on although the connection to it was lost needs a moment to give up the build that it had.
 const LET_GO: Duration = Duration::from_secs(1);
+
+/// A client opens its session beside its Solve; what it says of the context should not be missed by a hair.
+const SESSION: Duration = Duration::from_millis(200);
 
 /// The prefix of options by which a client names another session for one of its local directories.
 const LOCAL_SESSION: &str = "local-sessionid:";
@@ -102,14 +106,6 @@ impl Build {
 
     pub(super) fn reference(&self) -> &str {
         &self.request.r#ref
-    }
-
-    pub(super) fn is_internal(&self) -> bool {
-        self.request.internal
-    }
-
-    pub(super) fn question(&self) -> &Question {
-        &self.question
     }
 
     pub(super) fn stage(&self) -> watch::Receiver<Stage> {
@@ -230,14 +226,20 @@ impl Build {
     }
 
     async fn acquire(&self, failed: Vec<PodName>, begun: Instant) -> Result<Lease, Status> {
-        let mut placing = self.client.placing(self);
-        placing.failed = failed;
         let node = self.client.node();
+        let session = SessionId::new(self.request.session.as_bytes()).filter(|_| !self.request.internal);
+        let shared_key = match session {
+            Some(id) => tokio::time::timeout(SESSION, node.sessions().wait_for(&id)).await.ok(),
+            None => None,
+        };
+        let shared_key = shared_key.and_then(|session| session.shared_key());
+        let mut placing = clues::placing(self.client.peer(), shared_key.as_ref(), &self.request, self.wanted.get());
+        placing.failed = failed;
         // A pod tells of a ref that it has already, and only it can.
         let twin = node.builds().pod_of(self.reference());
         let inputs = self.wanted.get().into_iter().flat_map(|wanted| wanted.frontend_inputs.values());
         placing.linked = twin.or_else(|| self.client.linked(inputs.chain(self.request.frontend_inputs.values())));
-        node.fleet().acquire(&placing, begun).await.map_err(|error| status_of(&error))
+        self.client.place(placing, begun).await
     }
 
     /// Gives the build to a pod, with all that its client did so far.
@@ -267,7 +269,6 @@ impl Build {
         }
         placed.set_handles(handles);
         let pod = placed.lease().pod().clone();
-        self.client.placed(self.reference(), &pod, self.is_internal());
         tracing::info!(reference = self.reference(), %pod, attempt = number + 1, because = placed.lease().because(), "placed a build");
         let placed = Arc::new(placed);
         if let Some(visit) = self.client.node().fleet().visit(&pod) {
@@ -324,13 +325,12 @@ impl Build {
         placed.map(|placed| (placed.lease().pod().clone(), placed.lease().incarnation())).collect()
     }
 
-    /// What is known for the choice of its pod.
-    pub(super) fn clues(&self) -> (&SolveRequest, Option<&frontend::SolveRequest>) {
-        (&self.request, self.wanted.get())
-    }
-
     /// Its Solve was answered by that pod.
-    pub(super) fn ended_on(&self, _pod: &PodName) {}
+    pub(super) fn ended_on(&self, pod: &PodName) {
+        if !self.request.internal {
+            self.client.node().finished().record(self.reference(), pod, SystemTime::now());
+        }
+    }
 
     /// Its Solve has ended: what it holds on pods is given back.
     pub(super) fn end(&self) {

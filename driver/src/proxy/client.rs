@@ -10,10 +10,11 @@ use tokio::net::UnixStream;
 use tokio::time::Instant;
 
 use super::NodeProxy;
-use super::build::{Build, status_of};
+use super::build::status_of;
+use super::clues::Peer;
 use crate::builder::PodName;
 use crate::fleet::Lease;
-use crate::placement::{Placing, StickyKey};
+use crate::placement::Placing;
 use crate::shutdown::Shutdown;
 use crate::wire::Status;
 
@@ -26,8 +27,9 @@ pub(super) struct Client {
     id: u64,
     node: Arc<NodeProxy>,
     shutdown: Shutdown,
-    /// Where the client's process works, as the kernel tells it; empty when it does not.
-    project: StickyKey,
+    peer: Peer,
+    /// Whose build is placed now.
+    turn: tokio::sync::Mutex<()>,
     invocation: Mutex<Invocation>,
 }
 
@@ -46,9 +48,8 @@ impl Client {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
         let pid = stream.peer_cred().ok().and_then(|peer| peer.pid());
-        let directory = pid.and_then(|pid| std::fs::read_link(format!("/proc/{pid}/cwd")).ok());
-        let project = directory.map_or_else(StickyKey::default, |directory| StickyKey::of_directory(&directory));
-        Self { id, node, shutdown, project, invocation: Mutex::default() }
+        let peer = pid.map(Peer::of).unwrap_or_default();
+        Self { id, node, shutdown, peer, turn: tokio::sync::Mutex::default(), invocation: Mutex::default() }
     }
 
     pub(super) fn id(&self) -> u64 {
@@ -59,16 +60,30 @@ impl Client {
         &self.node
     }
 
+    pub(super) fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
     pub(super) fn shutdown(&self) -> &Shutdown {
         &self.shutdown
     }
 
-    /// What is known for the choice of a build's pod.
-    pub(super) fn placing(&self, build: &Build) -> Placing {
-        let invocation = self.invocation();
-        let others = invocation.pods.iter().filter(|(other, _)| other != build.reference());
-        let siblings = others.map(|(_, pod)| pod.clone()).collect();
-        Placing { project: self.project.clone(), siblings, internal: build.is_internal(), ..Placing::default() }
+    /// A pod for a build. One at a time, so that each is chosen beside all that were chosen before it.
+    pub(super) async fn place(&self, mut placing: Placing, begun: Instant) -> Result<Lease, Status> {
+        let _turn = self.turn.lock().await;
+        {
+            let invocation = self.invocation();
+            let others = invocation.pods.iter().filter(|(other, _)| *other != placing.build_ref);
+            placing.siblings = others.map(|(_, pod)| pod.clone()).collect();
+        }
+        let lease = self.node.fleet().acquire(&placing, begun).await.map_err(|error| status_of(&error))?;
+        let mut invocation = self.invocation();
+        invocation.latest = Some(lease.pod().clone());
+        if !placing.internal {
+            invocation.pods.retain(|(other, _)| *other != placing.build_ref);
+            invocation.pods.push((placing.build_ref, lease.pod().clone()));
+        }
+        Ok(lease)
     }
 
     /// A pod for a call that is no part of a build: that of the latest build, or else any.
@@ -85,15 +100,6 @@ impl Client {
     pub(super) fn has_pod(&self) -> bool {
         let latest = self.invocation().latest.clone();
         latest.is_some_and(|pod| self.node.fleet().visit(&pod).is_some())
-    }
-
-    pub(super) fn placed(&self, reference: &str, pod: &PodName, internal: bool) {
-        let mut invocation = self.invocation();
-        invocation.latest = Some(pod.clone());
-        if !internal {
-            invocation.pods.retain(|(other, _)| other != reference);
-            invocation.pods.push((reference.to_owned(), pod.clone()));
-        }
     }
 
     /// A build gave a graph back, from which another one may start.

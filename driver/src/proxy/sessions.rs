@@ -5,14 +5,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use h2::client::SendRequest;
+use http::HeaderMap;
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-/// BuildKit's names for what a session says of itself (`session/manager.go`, v0.33).
+use super::clues::SharedKey;
+
+/// How a session says its id (`session/manager.go`, v0.33).
 const ID: &str = "x-docker-expose-session-uuid";
-const SHARED_KEY: &str = "x-docker-expose-session-sharedkey";
 
 /// What names a session: chosen by its client, unique.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -48,9 +49,9 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// BuildKit keeps what it got of a local directory under this key.
-    pub(super) fn shared_key(&self) -> Option<&HeaderValue> {
-        self.head.headers.get(SHARED_KEY)
+    /// What it says of the directory that it sends.
+    pub(super) fn shared_key(&self) -> Option<SharedKey> {
+        SharedKey::of(&self.head.headers)
     }
 }
 

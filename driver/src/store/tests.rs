@@ -26,6 +26,25 @@ fn stored(name: &str) -> StoredBuilder {
     StoredBuilder { builder, created: UNIX_EPOCH + Duration::from_secs(1_700_000_000) }
 }
 
+/// In whole seconds, as files have them.
+fn finished() -> FinishedBuilds {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let when = |ago| UNIX_EPOCH + Duration::from_secs(now - ago);
+    let pod = |name: &str| name.parse().unwrap();
+    [("r1", pod("kube0-a"), when(7)), ("r2", pod("kube0-b"), when(5)), ("r\"3\n", pod("kube0-a"), when(3))]
+        .into_iter()
+        .collect()
+}
+
+#[test]
+fn a_nodes_file_of_before_finished_builds_were_kept_is_read() {
+    let text = r#"{"version":1,"stopped":true,"last_activity":1700000001}"#;
+    let stored = format::parse_node(text).unwrap();
+    assert!(stored.remembered.stopped && stored.last_activity.is_some());
+    assert_eq!(stored.finished, FinishedBuilds::default());
+    assert!(!format::node(&stored).contains("finished"), "what is empty is not written");
+}
+
 #[test]
 fn what_was_stored_is_found_again() {
     let dir = dir();
@@ -37,6 +56,7 @@ fn what_was_stored_is_found_again() {
     let node = StoredNode {
         remembered: Remembered { workers: Some(workers), ping: Some(ping), stopped: true },
         last_activity: Some(UNIX_EPOCH + Duration::from_secs(1_700_000_001)),
+        finished: finished(),
     };
     store.save_builder(&kube).unwrap();
     store.save_builder(&arm).unwrap();
