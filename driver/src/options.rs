@@ -82,6 +82,23 @@ impl DriverOptions {
             Self::Remote(_) => LoadBalance::Sticky,
         }
     }
+
+    /// Whether a build whose pod ends may be started again elsewhere.
+    pub fn retry(&self) -> bool {
+        match self {
+            Self::Kubernetes(options) => options.retry,
+            Self::Local(options) => options.retry,
+            Self::Remote(options) => options.retry,
+        }
+    }
+
+    /// How long a pod that is told to go waits for its builds, where it waits at all.
+    pub fn drain_timeout(&self) -> Option<Duration> {
+        match self {
+            Self::Kubernetes(options) => Some(options.drain_timeout),
+            Self::Local(_) | Self::Remote(_) => None,
+        }
+    }
 }
 
 /// `--driver-opt` as buildx reads it: each occurrence is one CSV record of `key=value` fields, split at the first `=`; a
@@ -146,6 +163,10 @@ pub enum LoadBalance {
     /// The same project lands on the same ready pod.
     #[default]
     Sticky,
+    /// As sticky, but no pod gets much more than its share of the running builds.
+    StickyBounded,
+    /// The ready pod with the fewest running builds.
+    LeastLoaded,
     Random,
 }
 

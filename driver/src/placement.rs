@@ -1,26 +1,21 @@
-//! Which pod gets a connection: pure functions over the ready pods.
-
-use std::path::Path;
+//! Which pod gets a build, and why: pure functions over the ready pods.
 
 use crate::builder::PodName;
 use crate::options::LoadBalance;
 
-/// What makes builds belong together.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct StickyKey(Vec<u8>);
+mod key;
+mod score;
+#[cfg(test)]
+mod tests;
 
-impl StickyKey {
-    /// The key of a client that runs in `directory`. buildx hashes the path of the build context, which never reaches the
-    /// wire; the working directory is the nearest thing that the kernel tells of a client.
-    pub fn of_directory(directory: &Path) -> Self {
-        Self(directory.as_os_str().as_encoded_bytes().to_vec())
-    }
-}
+pub use key::StickyKey;
 
 /// What is known of a build when its pod is chosen.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Placing {
-    /// The same for all builds of a project.
+    /// BuildKit's ref of the build, for those who look at placements later; it decides nothing.
+    pub build_ref: String,
+    /// The same for all builds of a project; unknown when nothing tells it.
     pub project: StickyKey,
     /// Tells the builds of one invocation apart, for example the targets of a bake.
     pub part: StickyKey,
@@ -46,115 +41,98 @@ pub struct Candidate {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Chosen {
     pub pod: PodName,
-    /// In words for the user.
+    /// In words for the user: one clause.
     pub because: String,
 }
 
-/// Chooses one of `ready`, or none when there is none. `random` decides under [`LoadBalance::Random`] only.
+/// Chooses one of `ready`, or none when there is none. `random` decides under [`LoadBalance::Random`], and between pods that
+/// are equally good for a probe.
 ///
 /// Sticky is rendezvous hashing: every (key, pod) pair has a score and the highest wins, so a pod that comes takes 1/n of
 /// the keys and a pod that goes gives up only its own.
 pub fn choose(policy: LoadBalance, placing: &Placing, random: u64, ready: &[Candidate]) -> Option<Chosen> {
-    let chosen = match policy {
-        LoadBalance::Sticky => {
-            ready.iter().max_by_key(|candidate| (score(&placing.project, &candidate.pod), &candidate.pod))
+    if let Some(linked) = placing.linked.as_ref().filter(|linked| ready.iter().any(|one| one.pod == **linked)) {
+        return Some(Chosen { pod: linked.clone(), because: format!("starts from what pod {linked} built") });
+    }
+    let untried: Vec<&Candidate> = ready.iter().filter(|one| !placing.failed.contains(&one.pod)).collect();
+    let pods = if untried.is_empty() { ready.iter().collect() } else { untried };
+    let (pod, because) = match policy {
+        _ if placing.internal => {
+            let fewest = fewest(&pods)?;
+            let idlest: Vec<&Candidate> = pods.into_iter().filter(|one| one.running == fewest).collect();
+            (drawn(&idlest, random)?, format!("a probe: fewest builds running ({fewest})"))
         }
-        LoadBalance::Random => {
-            let count = u64::try_from(ready.len()).ok().filter(|count| *count > 0)?;
-            ready.get(usize::try_from(random % count).ok()?)
+        LoadBalance::Random => (drawn(&pods, random)?, "drawn at random".to_owned()),
+        LoadBalance::LeastLoaded => least_loaded(placing, &pods)?,
+        // All builds of which nothing is known would have one home.
+        LoadBalance::Sticky | LoadBalance::StickyBounded if placing.project.is_unknown() => {
+            let (pod, because) = least_loaded(placing, &pods)?;
+            (pod, format!("nothing tells its project: {because}"))
         }
-    }?;
-    Some(Chosen { pod: chosen.pod.clone(), because: String::new() })
+        LoadBalance::Sticky => sticky(placing, ready, &pods, None)?,
+        LoadBalance::StickyBounded => sticky(placing, ready, &pods, Some(bound(&pods)))?,
+    };
+    Some(Chosen { pod: pod.pod.clone(), because })
 }
 
-/// FNV-1a over key and pod with a finaliser (that of MurmurHash3), because FNV alone hardly mixes its last bytes into the
-/// high bits, and pods' names differ only there. Not `DefaultHasher`: that may change with the compiler, and caches would
-/// move with it.
-fn score(key: &StickyKey, pod: &PodName) -> u64 {
-    let bytes = key.0.iter().chain([&0xff]).chain(pod.as_str().as_bytes());
-    let mut hash = bytes
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3));
-    for multiplier in [0xff51_afd7_ed55_8ccd_u64, 0xc4ce_b9fe_1a85_ec53] {
-        hash = (hash ^ (hash >> 33)).wrapping_mul(multiplier);
-    }
-    hash ^ (hash >> 33)
+fn drawn<'a>(pods: &[&'a Candidate], random: u64) -> Option<&'a Candidate> {
+    let count = u64::try_from(pods.len()).ok().filter(|count| *count > 0)?;
+    pods.get(usize::try_from(random % count).ok()?).copied()
 }
 
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
+fn fewest(pods: &[&Candidate]) -> Option<u32> {
+    pods.iter().map(|one| one.running).min()
+}
 
-    use super::*;
+fn least_loaded<'a>(placing: &Placing, pods: &[&'a Candidate]) -> Option<(&'a Candidate, String)> {
+    let fewest = fewest(pods)?;
+    let idlest = pods.iter().copied().filter(|one| one.running == fewest);
+    Some((first_in_order(&[&placing.project], idlest)?, format!("fewest builds running ({fewest})")))
+}
 
-    fn pods(count: usize) -> Vec<Candidate> {
-        let pod = |i| format!("kube0-6977cdcb75-{i:05}").parse().unwrap();
-        (0..count).map(|i| Candidate { pod: pod(i), running: 0 }).collect()
+/// The project's first pod in rendezvous order; for a build that has siblings, its own first pod among those that hold
+/// fewer than their share of them. A pod that runs `bound` builds is passed over.
+fn sticky<'a>(
+    placing: &Placing,
+    ready: &'a [Candidate],
+    pods: &[&'a Candidate],
+    bound: Option<u32>,
+) -> Option<(&'a Candidate, String)> {
+    let has_room = |one: &Candidate| bound.is_none_or(|bound| one.running < bound);
+    let roomy: Vec<&Candidate> = pods.iter().copied().filter(|one| has_room(one)).collect();
+    let project = &placing.project;
+    let siblings = placing.siblings.len();
+    if siblings > 0 {
+        let held = |one: &Candidate| placing.siblings.iter().filter(|pod| **pod == one.pod).count();
+        // Those on pods that are out of the question would raise the share of the others beyond an even one.
+        let share = (roomy.iter().map(|one| held(one)).sum::<usize>() + 1).div_ceil(roomy.len().max(1));
+        let others = if siblings == 1 { "build" } else { "builds" };
+        let because = format!("spread beside {siblings} other {others} of this invocation");
+        let below = roomy.into_iter().filter(|one| held(one) < share);
+        return Some((first_in_order(&[project, &placing.part], below)?, because));
     }
+    let chosen = first_in_order(&[project], roomy.iter().copied())?;
+    let home = first_in_order(&[project], ready.iter())?;
+    let because = if chosen == home {
+        format!("home of project {project}")
+    } else if let Some(bound) = bound.filter(|bound| home.running >= *bound) {
+        let (pod, running) = (&home.pod, home.running);
+        format!("next for project {project}: its home {pod} has its share ({running} of {bound} builds)")
+    } else {
+        format!("next for project {project}: it was tried on its home {} before", home.pod)
+    };
+    Some((chosen, because))
+}
 
-    fn key(i: usize) -> StickyKey {
-        StickyKey::of_directory(Path::new(&format!("/home/user/src/project-{i}")))
-    }
+/// What a pod may run at most, with the new build among them: 1.25 times an even share, rounded up. The least busy pod
+/// always has room below it.
+fn bound(pods: &[&Candidate]) -> u32 {
+    let builds = pods.iter().map(|one| u64::from(one.running)).sum::<u64>() + 1;
+    let pods = u64::try_from(pods.len()).unwrap_or(u64::MAX).max(1);
+    u32::try_from((5 * builds).div_ceil(4 * pods)).unwrap_or(u32::MAX)
+}
 
-    fn project(i: usize) -> Placing {
-        Placing { project: key(i), ..Placing::default() }
-    }
-
-    fn sticky(i: usize, ready: &[Candidate]) -> PodName {
-        choose(LoadBalance::Sticky, &project(i), 0, ready).unwrap().pod
-    }
-
-    #[test]
-    fn without_a_ready_pod_none_is_chosen() {
-        assert_eq!(choose(LoadBalance::Sticky, &project(0), 7, &[]), None);
-        assert_eq!(choose(LoadBalance::Random, &project(0), 7, &[]), None);
-    }
-
-    #[test]
-    fn the_same_project_lands_on_the_same_pod_whatever_the_order() {
-        let mut ready = pods(5);
-        let before: Vec<PodName> = (0..100).map(|i| sticky(i, &ready)).collect();
-        ready.reverse();
-        for (i, pod) in before.iter().enumerate() {
-            assert_eq!(sticky(i, &ready), *pod);
-        }
-    }
-
-    #[test]
-    fn projects_spread_over_the_pods() {
-        let ready = pods(4);
-        let mut counts = BTreeMap::new();
-        for i in 0..1000 {
-            *counts.entry(sticky(i, &ready)).or_insert(0) += 1;
-        }
-        assert_eq!(counts.len(), 4);
-        assert!(counts.values().all(|count| (180..320).contains(count)), "{counts:?}");
-    }
-
-    #[test]
-    fn a_pod_that_goes_gives_up_only_its_own_projects() {
-        let all = pods(4);
-        let fewer = &all[..3];
-        for i in 0..500 {
-            let before = sticky(i, &all);
-            if fewer.iter().any(|candidate| candidate.pod == before) {
-                assert_eq!(sticky(i, fewer), before);
-            }
-        }
-    }
-
-    #[test]
-    fn a_pod_that_comes_takes_about_its_share() {
-        let all = pods(4);
-        let moved = (0..1000).filter(|i| sticky(*i, &all[..3]) != sticky(*i, &all)).count();
-        assert!((180..320).contains(&moved), "{moved}");
-    }
-
-    #[test]
-    fn random_takes_the_pod_that_the_number_names() {
-        let ready = pods(3);
-        for (random, index) in [(0, 0), (1, 1), (5, 2), (u64::MAX, 0)] {
-            let chosen = choose(LoadBalance::Random, &project(0), random, &ready).unwrap();
-            assert_eq!(chosen.pod, ready[index].pod);
-        }
-    }
+/// The pod with the highest score. Ties, which are one in 2^64, go by name, so that the order of `pods` never matters.
+fn first_in_order<'a>(key: &[&StickyKey], pods: impl Iterator<Item = &'a Candidate>) -> Option<&'a Candidate> {
+    pods.max_by_key(|one| (score::score(key, &one.pod), &one.pod))
 }

@@ -33,12 +33,15 @@ const UNITS: [(&str, u128); 8] = [
 
 /// A time to wait: what `time.ParseDuration` reads, if it is longer than nothing.
 pub(super) fn parse(text: &str) -> Result<Duration, DurationError> {
+    let duration = parse_or_zero(text)?;
+    if duration.is_zero() { Err(DurationError::Zero(text.to_owned())) } else { Ok(duration) }
+}
+
+/// A time to wait at most, which may be none.
+pub(super) fn parse_or_zero(text: &str) -> Result<Duration, DurationError> {
     let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
     let nanos = if unsigned == "0" { 0 } else { nanos(text, unsigned)? };
-    if nanos == 0 {
-        return Err(DurationError::Zero(text.to_owned()));
-    }
-    if text.starts_with('-') {
+    if nanos > 0 && text.starts_with('-') {
         return Err(DurationError::Negative(text.to_owned()));
     }
     let too_long = |_| DurationError::TooLong(text.to_owned());
@@ -124,9 +127,11 @@ mod tests {
         }
         for text in ["0", "0s", "-0h", "0.0000000001s"] {
             assert_eq!(parse(text), Err(DurationError::Zero(text.to_owned())), "{text}");
+            assert_eq!(parse_or_zero(text), Ok(Duration::ZERO), "{text}");
         }
         for text in ["-1s", "-0.5h"] {
             assert_eq!(parse(text), Err(DurationError::Negative(text.to_owned())), "{text}");
+            assert_eq!(parse_or_zero(text), Err(DurationError::Negative(text.to_owned())), "{text}");
         }
         for text in ["9223372036854775808ns", "2562048h", "99999999999999999999999999999999999999999999s"] {
             assert_eq!(parse(text), Err(DurationError::TooLong(text.to_owned())), "{text}");

@@ -21,7 +21,10 @@ pub struct KubernetesOptions {
     pub(crate) qemu_install: bool,
     pub(crate) qemu_image: Option<String>,
     pub(crate) loadbalance: LoadBalance,
+    pub(crate) retry: bool,
     pub(crate) timeout: Duration,
+    /// How long a pod that is told to go waits for its builds.
+    pub(crate) drain_timeout: Duration,
     pub(crate) transport: TransportChoice,
 }
 
@@ -46,7 +49,9 @@ impl Default for KubernetesOptions {
             qemu_install: false,
             qemu_image: None,
             loadbalance: LoadBalance::default(),
+            retry: true,
             timeout: Duration::from_secs(120),
+            drain_timeout: Duration::from_secs(3600),
             transport: TransportChoice::default(),
         }
     }
@@ -55,7 +60,7 @@ impl Default for KubernetesOptions {
 const CPU: &str = "a Kubernetes quantity that is not negative, as in 500m, 2 or 1.5";
 const MEMORY: &str = "a Kubernetes quantity that is not negative, as in 512Mi, 10Gi or 2G";
 
-pub(super) static KEYS: [Entry<KubernetesOptions>; 15] = [
+pub(super) static KEYS: [Entry<KubernetesOptions>; 17] = [
     Entry {
         key: OptionKey {
             name: "namespace",
@@ -171,11 +176,23 @@ pub(super) static KEYS: [Entry<KubernetesOptions>; 15] = [
     Entry {
         key: OptionKey {
             name: "loadbalance",
-            accepts: "sticky or random",
+            accepts: value::LOADBALANCE,
             default: "sticky",
-            doc: "How a build's pod is chosen: sticky sends the same project to the same ready pod, so that its cache is warm.",
+            doc: "How a build's pod is chosen. sticky sends the same project to the same ready pod, so that its cache is warm; \
+                  sticky-bounded does so while that pod has at most 1.25 times its share of the running builds; least-loaded takes \
+                  the pod with the fewest. See [placement.md](placement.md).",
         },
         read: |options, text| value::loadbalance(text).map(|value| options.loadbalance = value),
+    },
+    Entry {
+        key: OptionKey {
+            name: "retry",
+            accepts: value::SWITCH,
+            default: "on",
+            doc: "Whether a build whose pod ends is started again on another pod, when nothing of it was given to the client yet. \
+                  off ends it with an error.",
+        },
+        read: |options, text| value::switch(text).map(|value| options.retry = value),
     },
     Entry {
         key: OptionKey {
@@ -185,6 +202,16 @@ pub(super) static KEYS: [Entry<KubernetesOptions>; 15] = [
             doc: "How long the start of a pod may take.",
         },
         read: |options, text| value::timeout(text).map(|value| options.timeout = value),
+    },
+    Entry {
+        key: OptionKey {
+            name: "drain-timeout",
+            accepts: "a duration, as in 30m or 2h, or 0",
+            default: "1h",
+            doc: "How long a pod that is told to go (stop, fewer replicas, rollout, eviction, deletion) waits for the builds that \
+                  run in it. A pod without builds goes at once.",
+        },
+        read: |options, text| value::drain_timeout(text).map(|value| options.drain_timeout = value),
     },
     Entry {
         key: OptionKey {

@@ -12,6 +12,7 @@ use super::value;
 pub struct LocalOptions {
     pub(crate) replicas: u32,
     pub(crate) loadbalance: LoadBalance,
+    pub(crate) retry: bool,
     pub(crate) timeout: Duration,
     /// Run `buildkitd` by rootlesskit; unset: rootless unless the daemon is root.
     pub(crate) rootless: Option<bool>,
@@ -24,6 +25,7 @@ impl Default for LocalOptions {
         Self {
             replicas: 1,
             loadbalance: LoadBalance::default(),
+            retry: true,
             timeout: Duration::from_secs(60),
             rootless: None,
             buildkitd: None,
@@ -31,7 +33,7 @@ impl Default for LocalOptions {
     }
 }
 
-pub(super) static KEYS: [Entry<LocalOptions>; 5] = [
+pub(super) static KEYS: [Entry<LocalOptions>; 6] = [
     Entry {
         key: OptionKey {
             name: "replicas",
@@ -44,11 +46,23 @@ pub(super) static KEYS: [Entry<LocalOptions>; 5] = [
     Entry {
         key: OptionKey {
             name: "loadbalance",
-            accepts: "sticky or random",
+            accepts: value::LOADBALANCE,
             default: "sticky",
-            doc: "How a build's process is chosen: sticky sends the same project to the same one, so that its cache is warm.",
+            doc: "How a build's process is chosen. sticky sends the same project to the same one, so that its cache is warm; \
+                  sticky-bounded does so while that one has at most 1.25 times its share of the running builds; least-loaded \
+                  takes the one with the fewest. See [placement.md](placement.md).",
         },
         read: |options, text| value::loadbalance(text).map(|value| options.loadbalance = value),
+    },
+    Entry {
+        key: OptionKey {
+            name: "retry",
+            accepts: value::SWITCH,
+            default: "on",
+            doc: "Whether a build whose process ends is started again on another one, when nothing of it was given to the client yet. \
+                  off ends it with an error.",
+        },
+        read: |options, text| value::switch(text).map(|value| options.retry = value),
     },
     Entry {
         key: OptionKey {

@@ -11,6 +11,7 @@ use super::value;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RemoteOptions {
     pub(crate) timeout: Duration,
+    pub(crate) retry: bool,
     pub(crate) tls: Option<RemoteTls>,
 }
 
@@ -27,6 +28,7 @@ pub struct RemoteTls {
 #[derive(Debug, Default)]
 pub(super) struct Given {
     timeout: Option<Duration>,
+    retry: Option<bool>,
     cacert: Option<PathBuf>,
     cert: Option<PathBuf>,
     key: Option<PathBuf>,
@@ -36,7 +38,7 @@ pub(super) struct Given {
 /// As long as buildx waits for a remote `buildkitd`.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-pub(super) static KEYS: [Entry<Given>; 5] = [
+pub(super) static KEYS: [Entry<Given>; 6] = [
     Entry {
         key: OptionKey {
             name: "timeout",
@@ -45,6 +47,16 @@ pub(super) static KEYS: [Entry<Given>; 5] = [
             doc: "How long to wait for the `buildkitd` to answer.",
         },
         read: |given, text| value::timeout(text).map(|value| given.timeout = Some(value)),
+    },
+    Entry {
+        key: OptionKey {
+            name: "retry",
+            accepts: value::SWITCH,
+            default: "on",
+            doc: "Whether a build that loses the `buildkitd` is started again when that answers again, if nothing of the build was \
+                  given to the client yet. off ends it with an error.",
+        },
+        read: |given, text| value::switch(text).map(|value| given.retry = Some(value)),
     },
     Entry {
         key: OptionKey {
@@ -95,6 +107,6 @@ impl Given {
             }
         }
         let tls = self.cacert.map(|ca| RemoteTls { ca, client: self.cert.zip(self.key), servername: self.servername });
-        RemoteOptions { timeout: self.timeout.unwrap_or(TIMEOUT), tls }
+        RemoteOptions { timeout: self.timeout.unwrap_or(TIMEOUT), retry: self.retry.unwrap_or(true), tls }
     }
 }

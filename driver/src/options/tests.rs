@@ -60,6 +60,7 @@ fn fields(options: &DriverOptions) -> BTreeMap<&'static str, Value> {
     let quantity = |quantity: &Option<Quantity>| json!(quantity.as_ref().map(ToString::to_string));
     let timeout = ("timeout", json!(options.timeout().as_secs_f64()));
     let loadbalance = ("loadbalance", json!(format!("{:?}", options.loadbalance())));
+    let retry = ("retry", json!(options.retry()));
     match options {
         DriverOptions::Kubernetes(o) => BTreeMap::from([
             ("namespace", text(&o.namespace)),
@@ -75,7 +76,9 @@ fn fields(options: &DriverOptions) -> BTreeMap<&'static str, Value> {
             ("qemu.install", json!(o.qemu_install)),
             ("qemu.image", text(&o.qemu_image)),
             ("transport", json!(format!("{:?}", o.transport))),
+            ("drain-timeout", json!(options.drain_timeout().map(|timeout| timeout.as_secs_f64()))),
             loadbalance,
+            retry,
             timeout,
         ]),
         DriverOptions::Local(o) => BTreeMap::from([
@@ -83,12 +86,14 @@ fn fields(options: &DriverOptions) -> BTreeMap<&'static str, Value> {
             ("rootless", json!(o.rootless)),
             ("buildkitd", json!(o.buildkitd)),
             loadbalance,
+            retry,
             timeout,
         ]),
         DriverOptions::Remote(o) => BTreeMap::from([
             ("ca", json!(o.tls.as_ref().map(|tls| &tls.ca))),
             ("client", json!(o.tls.as_ref().map(|tls| &tls.client))),
             ("servername", json!(o.tls.as_ref().map(|tls| &tls.servername))),
+            retry,
             timeout,
         ]),
     }

@@ -37,6 +37,9 @@ impl ValueError {
     }
 }
 
+pub(super) const LOADBALANCE: &str = "sticky, sticky-bounded, least-loaded or random";
+pub(super) const SWITCH: &str = "on or off";
+
 /// More than this is a slip of the keyboard rather than a wish.
 const REPLICAS_MAX: u32 = 1000;
 
@@ -64,6 +67,8 @@ pub(super) fn replicas(text: &str) -> Result<u32, ValueError> {
 pub(super) fn loadbalance(text: &str) -> Result<LoadBalance, ValueError> {
     match text {
         "sticky" => Ok(LoadBalance::Sticky),
+        "sticky-bounded" => Ok(LoadBalance::StickyBounded),
+        "least-loaded" => Ok(LoadBalance::LeastLoaded),
         "random" => Ok(LoadBalance::Random),
         other => Err(ValueError::Word(other.to_owned())),
     }
@@ -77,6 +82,18 @@ pub(super) fn transport(text: &str) -> Result<TransportChoice, ValueError> {
         "pod-ip" => Ok(TransportChoice::PodIp),
         other => Err(ValueError::Word(other.to_owned())),
     }
+}
+
+pub(super) fn switch(text: &str) -> Result<bool, ValueError> {
+    match text {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        other => Err(ValueError::Word(other.to_owned())),
+    }
+}
+
+pub(super) fn drain_timeout(text: &str) -> Result<Duration, ValueError> {
+    duration::parse_or_zero(text).map_err(ValueError::inner)
 }
 
 pub(super) fn timeout(text: &str) -> Result<Duration, ValueError> {

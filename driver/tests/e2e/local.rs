@@ -9,6 +9,7 @@ mod builds;
 mod drain;
 mod failures;
 mod lifecycle;
+mod ping;
 mod rootless;
 mod semantics;
 

@@ -1,16 +1,9 @@
 //! What is found, and what is missing, on machines made for the tests.
 
 use super::*;
-use crate::options::LoadBalance;
 
 fn options(rootless: Option<bool>, buildkitd: Option<PathBuf>) -> LocalOptions {
-    LocalOptions {
-        replicas: 1,
-        loadbalance: LoadBalance::Sticky,
-        timeout: std::time::Duration::from_secs(1),
-        rootless,
-        buildkitd,
-    }
+    LocalOptions { rootless, buildkitd, ..LocalOptions::default() }
 }
 
 /// A machine with `programs` in one directory of its PATH, where uid 1000, `user`, may have namespaces.
