@@ -1,6 +1,7 @@
 //! The pods of one node as one thing: started when needed, ready when they answer, warm connections, and the story of a wait.
 
 mod ask;
+mod bulk;
 mod error;
 mod follow;
 mod lease;

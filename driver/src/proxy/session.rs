@@ -61,18 +61,21 @@ async fn part(connection: Connection<Tunnel, Bytes>) {
 
 /// Runs the pod's side: returns the status with which the user's session has to end.
 async fn attach(head: Request<()>, user: SendRequest<Bytes>, place: &Place) -> Status {
-    let (lease, mut pod) = match forward::pod_for_call(place).await {
-        Ok(found) => found,
+    let lease = match forward::pod_for_call(place).await {
+        Ok((lease, _)) => lease,
         Err(status) => return status,
+    };
+    let mut place = match lease.bulk().await {
+        Ok(place) => place,
+        Err(error) => return forward::lost(&lease, &error).await,
     };
     let (mut parts, ()) = head.into_parts();
     parts.uri = forward::absolute(&parts.uri);
-    let opened = pod.send_request(Request::from_parts(parts, ()), false);
+    let opened = place.requests().send_request(Request::from_parts(parts, ()), false);
     let (response, to_pod) = match opened {
         Ok(opened) => opened,
         Err(error) => return forward::lost(&lease, &error).await,
     };
-    drop(pod);
     let response = match tokio::time::timeout(GREETING, response).await {
         Ok(Ok(response)) => response,
         Ok(Err(error)) => return forward::lost(&lease, &error).await,
