@@ -1,16 +1,22 @@
 //! The pods of one node as one thing: started when needed, ready when they answer, warm connections, and the story of a wait.
 
+mod ask;
 mod error;
 mod follow;
 mod lease;
 mod node;
+mod ping;
 mod reported;
 mod state;
 mod upstream;
 mod view;
 
+#[cfg(test)]
+mod tests;
+
 pub use error::StartError;
+pub(crate) use lease::Fate;
 pub use lease::Lease;
 pub use node::{FleetConfig, NodeFleet};
 pub use reported::Reported;
-pub use view::{NodeSnapshot, NodeStatus, PodSnapshot, PodStatus, Remembered};
+pub use view::{NodeSnapshot, NodeStatus, PingAnswer, PodSnapshot, PodStatus, Remembered};

@@ -1,18 +1,29 @@
 //! The front: an HTTP/2 server on each socket that understands the gRPC calls passing through it.
 //!
 //! SETTINGS go out before any pod exists, and waiting happens in each call: no client's dial can time out while a pod
-//! starts. A connection's calls go to one pod, chosen by its first call that needs one.
+//! starts. Each build of a connection goes to a pod of its own choice, with all calls that belong to it.
 
 mod answers;
-#[cfg_attr(not(test), expect(dead_code, reason = "nothing asks for them yet"))]
+mod attach;
+mod bridge;
+mod build;
+mod builds;
+mod client;
 mod clues;
 mod deframe;
+mod finished;
 mod forward;
+mod handles;
 mod ping;
-mod place;
+mod placed;
 mod route;
 mod session;
+mod sessions;
+mod solve;
+mod status;
 mod tunnel;
+mod unary;
+mod vertex;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,10 +35,13 @@ use http::Request;
 use tokio::net::UnixStream;
 use tokio::task::JoinSet;
 
-use self::place::Place;
+use self::attach::Attachments;
+use self::builds::Builds;
+use self::client::Client;
+pub use self::finished::{Finished, FinishedBuilds};
 use self::route::Route;
+use self::sessions::Sessions;
 use crate::fleet::NodeFleet;
-use crate::placement::StickyKey;
 use crate::shutdown::Shutdown;
 use crate::wire;
 
@@ -38,19 +52,51 @@ const GREETING: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct NodeProxy {
     fleet: Arc<NodeFleet>,
+    finished: Arc<Finished>,
+    retries: bool,
+    builds: Arc<Builds>,
+    sessions: Arc<Sessions>,
+    attachments: Attachments,
 }
 
 impl NodeProxy {
-    /// `fleet` is the node that the sockets stand for.
-    pub fn new(fleet: Arc<NodeFleet>) -> Self {
-        Self { fleet }
+    /// `fleet` is the node that the sockets stand for, `finished` what is known of its builds. With `retries`, a build whose
+    /// pod ends is begun anew on another one where that can be done.
+    pub fn new(fleet: Arc<NodeFleet>, finished: Arc<Finished>, retries: bool) -> Self {
+        let (builds, sessions, attachments) = Default::default();
+        Self { fleet, finished, retries, builds, sessions, attachments }
+    }
+
+    fn fleet(&self) -> &Arc<NodeFleet> {
+        &self.fleet
+    }
+
+    /// The builds of this node that have ended.
+    pub fn finished(&self) -> &Finished {
+        &self.finished
+    }
+
+    fn retries(&self) -> bool {
+        self.retries
+    }
+
+    fn builds(&self) -> &Arc<Builds> {
+        &self.builds
+    }
+
+    fn sessions(&self) -> &Arc<Sessions> {
+        &self.sessions
+    }
+
+    fn attachments(&self) -> &Attachments {
+        &self.attachments
     }
 }
 
 /// Serves one client connection until it ends.
 pub async fn serve(stream: UnixStream, node: Arc<NodeProxy>, shutdown: Shutdown) {
-    let fleet = Arc::clone(&node.fleet);
-    let key = sticky_key(&stream);
+    let client = Arc::new(Client::new(&stream, node, shutdown.clone()));
+    let node = client.node().fleet().name();
     let greeting = wire::server().handshake::<_, Bytes>(stream);
     let greeted = tokio::select! {
         greeted = tokio::time::timeout(GREETING, greeting) => greeted,
@@ -59,15 +105,14 @@ pub async fn serve(stream: UnixStream, node: Arc<NodeProxy>, shutdown: Shutdown)
     let mut connection = match greeted {
         Ok(Ok(connection)) => connection,
         Ok(Err(error)) => {
-            tracing::debug!(node = %fleet.name(), %error, "a client does not speak HTTP/2");
+            tracing::debug!(%node, %error, "a client does not speak HTTP/2");
             return;
         }
         Err(_) => {
-            tracing::debug!(node = %fleet.name(), "a client connected and said nothing");
+            tracing::debug!(%node, "a client connected and said nothing");
             return;
         }
     };
-    let place = Arc::new(Place::new(fleet, key));
     let mut calls = JoinSet::new();
     let mut leaving = false;
     loop {
@@ -79,7 +124,7 @@ pub async fn serve(stream: UnixStream, node: Arc<NodeProxy>, shutdown: Shutdown)
         tokio::select! {
             accepted = connection.accept() => match accepted {
                 Some(Ok((request, respond))) => {
-                    calls.spawn(call(request, respond, Arc::clone(&place)));
+                    calls.spawn(call(request, respond, Arc::clone(&client)));
                 }
                 Some(Err(error)) => {
                     tracing::debug!(%error, "a client's connection failed");
@@ -99,24 +144,20 @@ pub async fn serve(stream: UnixStream, node: Arc<NodeProxy>, shutdown: Shutdown)
     calls.shutdown().await;
 }
 
-async fn call(request: Request<RecvStream>, respond: SendResponse<Bytes>, place: Arc<Place>) {
+async fn call(request: Request<RecvStream>, respond: SendResponse<Bytes>, client: Arc<Client>) {
     let route = Route::of(request.uri().path());
     tracing::debug!(path = request.uri().path(), ?route, timeout = ?request.headers().get("grpc-timeout"), "call");
+    let fleet = client.node().fleet();
     match route {
         Route::Health => answers::health(request, respond),
-        Route::Info => answers::info(respond, place.fleet()),
-        Route::ListWorkers => answers::list_workers(request, respond, &place).await,
-        Route::Ping => ping::serve(request, respond, &place).await,
-        Route::CacheOrHistory if place.fleet().is_idle() => answers::nothing(respond, request.uri().path()),
-        Route::Traces if !place.has_pod() => answers::nothing(respond, request.uri().path()),
-        Route::Session => session::serve(request, respond, &place).await,
-        Route::CacheOrHistory | Route::Traces | Route::Build => forward::to_pod(request, respond, &place).await,
+        Route::Info => answers::info(respond, fleet),
+        Route::ListWorkers => answers::list_workers(request, respond, &client).await,
+        Route::CacheOrHistory if fleet.is_idle() => answers::nothing(respond, request.uri().path()),
+        Route::Traces if !client.has_pod() => answers::nothing(respond, request.uri().path()),
+        Route::Session => session::serve(request, respond, &client).await,
+        Route::Solve => solve::serve(request, respond, &client).await,
+        Route::Status => status::serve(request, respond, &client).await,
+        Route::Bridge => bridge::serve(request, respond, &client).await,
+        Route::CacheOrHistory | Route::Traces | Route::Other => forward::to_pod(request, respond, &client).await,
     }
-}
-
-/// Where the client's process works, as the kernel tells it; empty when it does not.
-fn sticky_key(stream: &UnixStream) -> StickyKey {
-    let pid = stream.peer_cred().ok().and_then(|peer| peer.pid());
-    let directory = pid.and_then(|pid| std::fs::read_link(format!("/proc/{pid}/cwd")).ok());
-    directory.map_or_else(StickyKey::default, |directory| StickyKey::of_directory(&directory))
 }

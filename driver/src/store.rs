@@ -9,6 +9,7 @@ use std::time::SystemTime;
 
 use crate::builder::{Builder, BuilderName, NodeName};
 use crate::fleet::Remembered;
+use crate::proxy::FinishedBuilds;
 use crate::socket::{DirectoryError, private_directory};
 
 mod atomic;
@@ -56,6 +57,7 @@ pub struct StoredBuilder {
 pub struct StoredNode {
     pub remembered: Remembered,
     pub last_activity: Option<SystemTime>,
+    pub finished: FinishedBuilds,
 }
 
 /// All that was found on opening.

@@ -60,6 +60,10 @@ pub(crate) fn client() -> h2::client::Builder {
 pub(crate) enum Code {
     Ok = 0,
     Cancelled = 1,
+    Unknown = 2,
+    InvalidArgument = 3,
+    NotFound = 5,
+    ResourceExhausted = 8,
     Unavailable = 14,
 }
 

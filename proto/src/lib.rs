@@ -3,6 +3,9 @@
 //! The code below `generated/` is made from `protos/` by `cargo run -p buildfleet-proto --example generate`, committed,
 //! and checked for freshness by a test.
 
+/// A point in time, as all of the messages below tell it.
+pub use prost_types::Timestamp;
+
 /// BuildKit's control API (`moby.buildkit.v1`), cut down to the fields that are read or written here.
 pub mod buildkit {
     #![allow(missing_debug_implementations, unreachable_pub, unused_qualifications, clippy::all)]

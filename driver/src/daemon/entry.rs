@@ -14,13 +14,16 @@ use super::owned::Owned;
 use crate::builder::{Builder, Node, NodeName};
 use crate::fleet::{FleetConfig, NodeFleet, NodeSnapshot, Remembered};
 use crate::options::DriverOptions;
-use crate::proxy::NodeProxy;
+use crate::proxy::{Finished, FinishedBuilds, NodeProxy};
 use crate::report;
 use crate::shutdown::Shutdown;
 use crate::store::{Store, StoredBuilder, StoredNode};
 
 /// The time of the last use is written down at most this often.
 const ACTIVITY: Duration = Duration::from_secs(60);
+
+/// Builds that have ended are written down at most this often: a bake ends many at once.
+const FINISHED: Duration = Duration::from_secs(1);
 
 /// What every node needs.
 #[derive(Debug)]
@@ -91,15 +94,18 @@ impl NodeEntry {
         let backend = around.backends.start(node, options);
         let fleet = NodeFleet::start(config, backend, around.shutdown.clone());
         let activity = Arc::new(Activity::new(known.last_activity));
+        let finished = Arc::new(Finished::new(known.finished.clone()));
         let keeping = Keeping {
             node: node.name.clone(),
             store: Arc::clone(&around.store),
             snapshots: fleet.watch(),
             activity: activity.subscribe(),
+            finished: finished.watch(),
             written: known,
+            rested: Instant::now(),
         };
         let keeper = Owned::spawn(|stop| keeping.run(stop));
-        let proxy = Arc::new(NodeProxy::new(Arc::clone(&fleet)));
+        let proxy = Arc::new(NodeProxy::new(Arc::clone(&fleet), finished, options.retry()));
         let (name, since) = (node.name.clone(), Instant::now());
         let entry = Arc::new(Self { name, fleet, proxy, front, since, activity, keeper });
         entry.front.aim(Some(entry.target()));
@@ -119,6 +125,7 @@ impl NodeEntry {
         StoredNode {
             remembered: self.fleet.watch().borrow().remembered.clone(),
             last_activity: *self.activity.borrow(),
+            finished: self.proxy.finished().watch().borrow().clone(),
         }
     }
 
@@ -137,7 +144,7 @@ impl NodeEntry {
 
 /// What is known of a node whose pods were never started.
 pub(super) fn never_started() -> StoredNode {
-    StoredNode { remembered: Remembered { stopped: true, ..Remembered::default() }, last_activity: None }
+    StoredNode { remembered: Remembered { stopped: true, ..Remembered::default() }, ..StoredNode::default() }
 }
 
 /// Writes down what is worth to outlive the daemon, when it changes.
@@ -147,7 +154,10 @@ struct Keeping {
     store: Arc<Store>,
     snapshots: watch::Receiver<NodeSnapshot>,
     activity: watch::Receiver<Option<SystemTime>>,
+    finished: watch::Receiver<FinishedBuilds>,
     written: StoredNode,
+    /// From then on finished builds may be written down again.
+    rested: Instant,
 }
 
 impl Keeping {
@@ -159,13 +169,17 @@ impl Keeping {
                 |last: Option<SystemTime>| Some(wanted.last_activity?.duration_since(last?).unwrap_or_default());
             let active = wanted.last_activity.is_some()
                 && since(self.written.last_activity).is_none_or(|elapsed| elapsed >= ACTIVITY);
-            if remembered || active {
+            let mut due = (wanted.finished != self.written.finished).then_some(self.rested);
+            if remembered || active || due.is_some_and(|due| due <= Instant::now()) {
                 self.write(wanted).await;
+                due = None;
             }
             tokio::select! {
                 () = stop.cancelled() => break,
                 Ok(()) = self.snapshots.changed() => {}
                 Ok(()) = self.activity.changed() => {}
+                Ok(()) = self.finished.changed() => {}
+                () = tokio::time::sleep_until(due.unwrap_or(self.rested)), if due.is_some() => {}
                 else => break,
             }
         }
@@ -177,12 +191,14 @@ impl Keeping {
 
     fn wanted(&mut self) -> StoredNode {
         let remembered = self.snapshots.borrow_and_update().remembered.clone();
-        StoredNode { remembered, last_activity: *self.activity.borrow_and_update() }
+        let finished = self.finished.borrow_and_update().clone();
+        StoredNode { remembered, last_activity: *self.activity.borrow_and_update(), finished }
     }
 
     async fn write(&mut self, wanted: StoredNode) {
         let (store, node) = (Arc::clone(&self.store), self.node.clone());
         self.written = wanted.clone();
+        self.rested = Instant::now() + FINISHED;
         let saved = tokio::task::spawn_blocking(move || store.save_node(&node, &wanted)).await;
         match saved {
             Ok(Ok(())) => {}

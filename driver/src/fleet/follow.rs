@@ -9,8 +9,8 @@ use buildfleet_proto::buildkit::ListWorkersResponse;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use super::NodeFleet;
 use super::upstream::{Driver, ProbeError, Upstream};
+use super::{NodeFleet, ping};
 use crate::backend::DialError;
 use crate::builder::PodName;
 use crate::report;
@@ -88,9 +88,15 @@ async fn keep_connected(fleet: Arc<NodeFleet>, pod: PodName, incarnation: u64) {
             Ok((upstream, mut driver, workers)) => {
                 pause = FIRST_PAUSE;
                 let _on_abort = LostOnDrop { fleet: &fleet, upstream: &upstream };
+                let version = ping::version_of(&workers);
                 fleet.answered(&upstream, workers);
                 tracing::debug!(%pod, transport = %upstream.transport, "a pod is ready");
+                let errands = async {
+                    ping::learn(&fleet, &upstream, version).await;
+                    std::future::pending::<()>().await;
+                };
                 tokio::select! {
+                    () = errands => {}
                     ended = &mut driver => tracing::debug!(%pod, ?ended, "the connection to a pod has ended"),
                     () = upstream.lost() => tracing::debug!(%pod, "gave up the connection to a pod"),
                 }

@@ -4,12 +4,12 @@ use std::future::poll_fn;
 use std::time::Duration;
 
 use buildfleet_proto::buildkit::{ListWorkersRequest, ListWorkersResponse};
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::Bytes;
 use h2::client::{Connection, SendRequest};
-use http::Request;
 use prost::Message;
 use tokio_util::sync::CancellationToken;
 
+use super::ask::{self, AskError, Method};
 use crate::backend::{ByteStream, Dialed, Transport};
 use crate::builder::PodName;
 use crate::wire;
@@ -33,13 +33,11 @@ pub(crate) type Driver = Connection<Box<dyn ByteStream>, Bytes>;
 
 /// Why a pod did not answer.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum ProbeError {
+pub(super) enum ProbeError {
     #[error("failed to speak HTTP/2")]
     Http(#[source] h2::Error),
-    #[error("ListWorkers failed with code {code}: {message}")]
-    Refused { code: u16, message: String },
-    #[error("answered ListWorkers with bytes that are no such answer")]
-    Malformed,
+    #[error(transparent)]
+    Ask(#[from] AskError),
     #[error("did not answer within {} s", PROBE.as_secs())]
     Silent,
 }
@@ -53,42 +51,16 @@ impl Upstream {
     }
 
     /// Asks for the workers: the one question whose answer shows that the pod can build.
-    pub(crate) async fn list_workers(&self) -> Result<ListWorkersResponse, ProbeError> {
-        tokio::time::timeout(PROBE, self.ask_for_workers()).await.unwrap_or(Err(ProbeError::Silent))
+    pub(super) async fn list_workers(&self) -> Result<ListWorkersResponse, ProbeError> {
+        let asked = self.ask(Method::ListWorkers, None, wire::message(&ListWorkersRequest::default()));
+        let answer = tokio::time::timeout(PROBE, asked).await.map_err(|_| ProbeError::Silent)??;
+        let malformed = || AskError::Malformed(Method::ListWorkers).into();
+        ask::message(&answer).and_then(|answer| ListWorkersResponse::decode(answer).ok()).ok_or_else(malformed)
     }
 
-    async fn ask_for_workers(&self) -> Result<ListWorkersResponse, ProbeError> {
-        let request = Request::post("http://localhost/moby.buildkit.v1.Control/ListWorkers")
-            .header("content-type", "application/grpc")
-            .header("te", "trailers")
-            .body(())
-            .map_err(|_| ProbeError::Malformed)?;
-        let mut requests = self.requests.clone().ready().await.map_err(ProbeError::Http)?;
-        let (response, mut body) = requests.send_request(request, false).map_err(ProbeError::Http)?;
-        body.send_data(wire::message(&ListWorkersRequest::default()), true).map_err(ProbeError::Http)?;
-        let response = response.await.map_err(ProbeError::Http)?;
-        let refused = |headers: &http::HeaderMap| match wire::code(headers) {
-            None | Some(0) => None,
-            Some(code) => Some(ProbeError::Refused { code, message: wire::message_text(headers).into_owned() }),
-        };
-        if let Some(error) = refused(response.headers()) {
-            return Err(error);
-        }
-        let mut body = response.into_body();
-        let mut answer = BytesMut::new();
-        while let Some(chunk) = body.data().await {
-            let chunk = chunk.map_err(ProbeError::Http)?;
-            let _ = body.flow_control().release_capacity(chunk.len());
-            answer.extend_from_slice(&chunk);
-        }
-        if let Some(error) = body.trailers().await.map_err(ProbeError::Http)?.as_ref().and_then(refused) {
-            return Err(error);
-        }
-        if answer.len() < 5 || answer[0] != 0 {
-            return Err(ProbeError::Malformed);
-        }
-        answer.advance(5);
-        ListWorkersResponse::decode(answer).map_err(|_| ProbeError::Malformed)
+    /// A question of the fleet's own.
+    pub(super) async fn ask(&self, method: Method, build: Option<&str>, question: Bytes) -> Result<Bytes, AskError> {
+        ask::ask(self.requests.clone(), method, build, question).await
     }
 
     /// A handle for one request, when the connection still takes new ones.

@@ -15,10 +15,19 @@ use crate::builder::{NodeName, Platform, PodName};
 pub struct Remembered {
     /// An answer to ListWorkers, merged over the pods.
     pub workers: Option<ListWorkersResponse>,
-    /// An answer to LLBBridge.Ping, as it came: what the pods' gateway can do.
-    pub ping: Option<Bytes>,
+    /// What the pods' gateway can do.
+    pub ping: Option<PingAnswer>,
     /// No pod is wanted: `buildfleet stop`, or never started.
     pub stopped: bool,
+}
+
+/// A pod's answer to LLBBridge.Ping.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PingAnswer {
+    /// As it came: one message with its framing.
+    pub answer: Bytes,
+    /// What the pod said of its BuildKit; empty when that is not known.
+    pub version: String,
 }
 
 /// What is known of a node now.
@@ -98,7 +107,7 @@ pub(super) struct Wish {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Learned {
     pub(super) workers: Option<ListWorkersResponse>,
-    pub(super) ping: Option<Bytes>,
+    pub(super) ping: Option<PingAnswer>,
 }
 
 pub(super) fn snapshot(pods: &Pods, links: &BTreeMap<PodName, Link>, wish: &Wish, learned: Learned) -> NodeSnapshot {

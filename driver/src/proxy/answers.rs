@@ -7,8 +7,8 @@ use h2::RecvStream;
 use h2::server::SendResponse;
 use http::Request;
 
-use super::forward;
-use super::place::Place;
+use super::client::Client;
+use super::unary::{self, Question};
 use crate::fleet::NodeFleet;
 use crate::wire::{self, Code, Status};
 
@@ -24,24 +24,20 @@ pub(super) fn info(respond: SendResponse<Bytes>, fleet: &NodeFleet) {
     send(respond, Some(wire::message(&InfoResponse { buildkit_version: Some(version) })));
 }
 
-/// A client that asks for workers by a filter gets its answer from the pod, if it has one: the filter's language is
+/// A client that asks for workers by a filter gets its answer from a pod, if there is one: the filter's language is
 /// containerd's.
-pub(super) async fn list_workers(mut request: Request<RecvStream>, respond: SendResponse<Bytes>, place: &Place) {
+pub(super) async fn list_workers(request: Request<RecvStream>, mut respond: SendResponse<Bytes>, client: &Client) {
+    let (head, mut from) = request.into_parts();
+    let body = match unary::read(&mut from).await {
+        Ok(body) => body,
+        Err(error) => return error.answer(&mut respond),
+    };
+    let fleet = client.node().fleet();
     // An unfiltered request is the empty message: five bytes of framing.
-    let mut length = 0;
-    let mut begun = Vec::new();
-    while let Some(Ok(chunk)) = request.body_mut().data().await {
-        length += chunk.len();
-        let _ = request.body_mut().flow_control().release_capacity(chunk.len());
-        begun.push(chunk);
-        if length > 5 {
-            break;
-        }
+    if body.len() > 5 && !fleet.reachable().is_empty() {
+        return unary::to_pod(&Question::new(head, body), respond, client).await;
     }
-    if length > 5 && place.chosen().is_some() {
-        return forward::to_pod_after(begun, request, respond, place).await;
-    }
-    send(respond, Some(wire::message(&place.fleet().workers())));
+    send(respond, Some(wire::message(&fleet.workers())));
 }
 
 /// The usage, history or prune of a node without pods: nothing. Traces that no pod has a part in: taken, and dropped.

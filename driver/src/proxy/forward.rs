@@ -4,7 +4,6 @@
 
 use std::future::poll_fn;
 use std::pin::pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -14,8 +13,8 @@ use h2::{Reason, RecvStream, SendStream};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, Request, Response, Uri};
 
-use super::place::Place;
-use crate::fleet::Lease;
+use super::client::Client;
+use crate::fleet::{Fate, Lease};
 use crate::wire::{self, Code, Status};
 
 /// Why a call did not come to its end.
@@ -41,79 +40,44 @@ pub(super) struct Untouched;
 
 impl Passing for Untouched {}
 
-/// Forwards a call to the connection's pod, and tells the client what became of the pod when that fails.
-pub(super) async fn to_pod(request: Request<RecvStream>, respond: SendResponse<Bytes>, place: &Place) {
-    to_pod_after(Vec::new(), request, respond, place).await;
-}
-
-/// As [`to_pod`], for a call whose body was read in part.
-pub(super) async fn to_pod_after(
-    read: Vec<Bytes>,
-    request: Request<RecvStream>,
-    mut respond: SendResponse<Bytes>,
-    place: &Place,
-) {
+/// Forwards a call that is no part of a build of this client to a pod that may answer it.
+pub(super) async fn to_pod(request: Request<RecvStream>, mut respond: SendResponse<Bytes>, client: &Client) {
     let found = tokio::select! {
-        found = pod_for_call(place) => found,
+        found = client.any_pod() => found,
         _ = poll_fn(|cx| respond.poll_reset(cx)) => return,
     };
-    let (lease, requests) = match found {
-        Ok(found) => found,
-        Err(status) => return refuse(&mut respond, &status),
-    };
-    to_leased(read, request, respond, &lease, requests, &mut Untouched).await;
+    match found {
+        Ok(lease) => to_leased(request, respond, &lease).await,
+        Err(status) => refuse(&mut respond, &status),
+    }
 }
 
-/// Forwards a call to a pod that was chosen already.
-pub(super) async fn to_leased(
-    read: Vec<Bytes>,
-    request: Request<RecvStream>,
-    mut respond: SendResponse<Bytes>,
-    lease: &Lease,
-    requests: SendRequest<Bytes>,
-    passing: &mut impl Passing,
-) {
-    let mut passing = Explained { lease, passing };
-    match relay(read, request, &mut respond, requests, &mut passing).await {
+/// Forwards a call to a pod, and tells the client what became of the pod when that fails.
+pub(super) async fn to_leased(request: Request<RecvStream>, mut respond: SendResponse<Bytes>, lease: &Lease) {
+    let requests = match lease.requests().await {
+        Ok(requests) => requests,
+        Err(error) => return refuse(&mut respond, &lost(lease, &error).await),
+    };
+    match relay(request, &mut respond, requests, &mut Untouched, &mut Explained { lease }).await {
         Ok(()) | Err(RelayError::Caller) => {}
         Err(RelayError::Callee { error, begun }) => rescue(lease, &error, respond, begun).await,
     }
 }
 
-/// The connection's pod and a handle for one call on it. A pod that went while the client was idle is replaced.
-pub(super) async fn pod_for_call(place: &Place) -> Result<(Arc<Lease>, SendRequest<Bytes>), Status> {
-    let mut lease = place.lease().await?;
-    let mut result = lease.requests().await;
-    if result.is_err() && !lease.is_usable() {
-        drop(lease);
-        lease = place.lease().await?;
-        result = lease.requests().await;
-    }
-    match result {
-        Ok(requests) => Ok((lease, requests)),
-        Err(error) => Err(lost(&lease, &error).await),
-    }
-}
-
-/// Moves one call. `passing` sees the answer.
+/// Moves one call. `asking` sees the question, `passing` the answer.
 pub(super) async fn relay(
-    read: Vec<Bytes>,
     request: Request<RecvStream>,
     respond: &mut SendResponse<Bytes>,
     mut requests: SendRequest<Bytes>,
+    asking: &mut impl Passing,
     passing: &mut impl Passing,
 ) -> Result<(), RelayError> {
     let failed = |error| RelayError::Callee { error, begun: None };
     let (parts, mut asked) = request.into_parts();
     let mut head = Request::from_parts(parts, ());
     *head.uri_mut() = absolute(head.uri());
-    let (mut response, mut asking) = requests.send_request(head, false).map_err(failed)?;
-    let mut upload = pin!(async {
-        for chunk in read {
-            send(&mut asking, chunk).await?;
-        }
-        pump(&mut asked, &mut asking, &mut Untouched).await
-    });
+    let (mut response, mut to) = requests.send_request(head, false).map_err(failed)?;
+    let mut upload = pin!(pump(&mut asked, &mut to, asking));
     let mut uploading = true;
     let response = loop {
         tokio::select! {
@@ -160,7 +124,7 @@ pub(super) async fn relay(
 
 /// Which end of a pump failed.
 #[derive(Debug)]
-enum PumpError {
+pub(super) enum PumpError {
     From(h2::Error),
     To,
 }
@@ -188,7 +152,8 @@ async fn pump(from: &mut RecvStream, to: &mut SendStream<Bytes>, passing: &mut i
     }
 }
 
-async fn send(to: &mut SendStream<Bytes>, mut chunk: Bytes) -> Result<(), PumpError> {
+/// Sends all of a piece, as the peer has room for it.
+pub(super) async fn send(to: &mut SendStream<Bytes>, mut chunk: Bytes) -> Result<(), PumpError> {
     while !chunk.is_empty() {
         let room = poll_fn(|cx| poll_room(to, chunk.len(), cx)).await.ok_or(PumpError::To)?;
         let piece = chunk.split_to(room.min(chunk.len()));
@@ -259,29 +224,23 @@ pub(super) async fn lost(lease: &Lease, error: &h2::Error) -> Status {
     Status::new(Code::Unavailable, format!("{} ({error})", fate.text))
 }
 
-/// A pod that was told to go cancels its builds itself, in words that name neither the pod nor the reason: those are added.
-struct Explained<'a, P> {
-    lease: &'a Lease,
-    passing: &'a mut P,
+/// What an answer that a pod gave says of the pod itself: one that was told to go cancels its builds, in words that name
+/// neither the pod nor the reason.
+pub(super) fn broken_off(lease: &Lease, end: &HeaderMap) -> Option<Fate> {
+    let code = wire::code(end).filter(|code| *code != 0)?;
+    let cancelled = [Code::Cancelled as u16, Code::Unavailable as u16].contains(&code);
+    if cancelled || wire::message_text(end).contains("context canceled") { lease.trouble() } else { None }
 }
 
-impl<P: Passing> Passing for Explained<'_, P> {
-    fn data(&mut self, chunk: &Bytes) {
-        self.passing.data(chunk);
-    }
+/// Adds the pod and the reason to the words of a pod that was told to go.
+struct Explained<'a> {
+    lease: &'a Lease,
+}
 
+impl Passing for Explained<'_> {
     fn trailers(&mut self, trailers: &mut HeaderMap) {
-        self.passing.trailers(trailers);
-        let text = wire::message_text(trailers);
-        let broken_off = match wire::code(trailers) {
-            None | Some(0) => false,
-            Some(code) => {
-                [Code::Cancelled as u16, Code::Unavailable as u16].contains(&code) || text.contains("context canceled")
-            }
-        };
-        let fate = if broken_off { self.lease.trouble() } else { None };
-        let Some(fate) = fate else { return };
-        let status = Status::new(Code::Unavailable, format!("{} ({text})", fate.text));
+        let Some(fate) = broken_off(self.lease, trailers) else { return };
+        let status = Status::new(Code::Unavailable, format!("{} ({})", fate.text, wire::message_text(trailers)));
         // The details repeat the code and would contradict the new one.
         for name in ["grpc-status", "grpc-message", "grpc-status-details-bin"] {
             trailers.remove(name);

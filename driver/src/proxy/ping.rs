@@ -1,21 +1,18 @@
-//! LLBBridge.Ping: the pod's own answer when there is time for it, else the one that a pod of the node gave before.
+//! LLBBridge.Ping: answered here with what the node's pods said to it, so that the pod of a build can be chosen later.
 //!
 //! BuildKit's client gives this call 15 s (`client/build.go`, v0.33) and asks before anything else of a build, so it is the
 //! one call of a build that a slow cold start would fail.
 
-use std::future::poll_fn;
+use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use h2::RecvStream;
 use h2::server::SendResponse;
-use http::{HeaderMap, Request};
+use http::Request;
 
-use super::answers;
-use super::forward::{self, Passing};
-use super::place::Place;
-use crate::fleet::NodeFleet;
-use crate::wire;
+use super::build::{Build, Stage};
+use super::{answers, forward, unary};
 
 /// What is left of the client's time for the way back.
 const MARGIN: Duration = Duration::from_secs(4);
@@ -24,29 +21,37 @@ const MARGIN: Duration = Duration::from_secs(4);
 /// releases, and capabilities are only ever added.
 const BUILTIN: &[u8] = include_bytes!("ping.bin");
 
-/// The largest answer that is kept. Real ones have some 6 KiB.
-const LARGEST: usize = 256 << 10;
+/// A client that gives no time is not kept waiting longer than BuildKit's.
+const LONGEST: Duration = Duration::from_secs(11);
 
-pub(super) async fn serve(request: Request<RecvStream>, mut respond: SendResponse<Bytes>, place: &Place) {
+pub(super) async fn serve(request: Request<RecvStream>, mut respond: SendResponse<Bytes>, build: &Arc<Build>) {
+    let fleet = build.client().node().fleet();
     let patience = request.headers().get("grpc-timeout").and_then(|value| timeout(value.to_str().ok()?));
-    let patience = patience.map_or(Duration::MAX, |timeout| timeout.saturating_sub(MARGIN));
-    tokio::select! {
-        found = forward::pod_for_call(place) => match found {
-            Ok((lease, requests)) => {
-                let mut learnt = Learnt { fleet: place.fleet(), body: BytesMut::new() };
-                forward::to_leased(Vec::new(), request, respond, &lease, requests, &mut learnt).await;
+    let patience = patience.map_or(LONGEST, |timeout| timeout.saturating_sub(MARGIN));
+    let mut stage = build.stage();
+    let failed = async {
+        let mut told = None;
+        let over = stage.wait_for(|stage| match stage {
+            Stage::Over(status) => {
+                told.clone_from(status);
+                status.is_some()
             }
-            Err(status) => forward::refuse(&mut respond, &status),
-        },
-        () = tokio::time::sleep(patience) => answer(respond, place),
-        _ = poll_fn(|cx| respond.poll_reset(cx)) => {}
+            _ => false,
+        });
+        let _ = over.await;
+        match told {
+            Some(status) => status,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = unary::cancelled(&mut respond) => {}
+        learnt = fleet.ping_answer(patience) => {
+            tracing::debug!(node = %fleet.name(), builtin = learnt.is_none(), "answered a ping");
+            answers::send(respond, Some(learnt.unwrap_or(Bytes::from_static(BUILTIN))));
+        }
+        status = failed => forward::refuse(&mut respond, &status),
     }
-}
-
-fn answer(respond: SendResponse<Bytes>, place: &Place) {
-    let remembered = place.fleet().remembered_ping();
-    tracing::debug!(node = %place.fleet().name(), builtin = remembered.is_none(), "answered a ping for a starting pod");
-    answers::send(respond, Some(remembered.unwrap_or(Bytes::from_static(BUILTIN))));
 }
 
 /// gRPC's header: up to eight digits and a unit.
@@ -62,30 +67,6 @@ fn timeout(text: &str) -> Option<Duration> {
         "n" => Duration::from_nanos(count),
         _ => return None,
     })
-}
-
-/// Keeps an answer that was OK for the next cold start.
-struct Learnt<'a> {
-    fleet: &'a NodeFleet,
-    body: BytesMut,
-}
-
-impl Passing for Learnt<'_> {
-    fn data(&mut self, chunk: &Bytes) {
-        if self.body.len() + chunk.len() <= LARGEST {
-            self.body.extend_from_slice(chunk);
-        }
-    }
-
-    fn trailers(&mut self, trailers: &mut HeaderMap) {
-        let answer = self.body.split().freeze();
-        let whole = answer
-            .first_chunk::<5>()
-            .is_some_and(|[flag, length @ ..]| *flag == 0 && u32::from_be_bytes(*length) as usize == answer.len() - 5);
-        if whole && wire::code(trailers) == Some(0) {
-            self.fleet.remember_ping(answer);
-        }
-    }
 }
 
 #[cfg(test)]

@@ -9,16 +9,20 @@ pub(super) enum Route {
     Info,
     /// The workers: likewise, so that `ls` and `inspect` never start a pod.
     ListWorkers,
-    /// What the gateway can do: clients give it 15 s, so a pod that takes longer to start is answered for.
-    Ping,
+    /// The build itself.
+    Solve,
+    /// A build's progress.
+    Status,
+    /// A call by which a client drives its build.
+    Bridge,
     /// Reads or trims what pods keep. Without a pod there is nothing, and none is started to say so.
     CacheOrHistory,
     /// A client's own traces, which it sends at its end whatever it did: they go where its build went, or nowhere.
     Traces,
     /// The stream that tunnels the client's own services.
     Session,
-    /// All the rest: parts of a build.
-    Build,
+    /// All the rest: for a pod that may know it.
+    Other,
 }
 
 impl Route {
@@ -27,13 +31,15 @@ impl Route {
             "/grpc.health.v1.Health/Check" => Self::Health,
             "/moby.buildkit.v1.Control/Info" => Self::Info,
             "/moby.buildkit.v1.Control/ListWorkers" => Self::ListWorkers,
-            "/moby.buildkit.v1.frontend.LLBBridge/Ping" => Self::Ping,
+            "/moby.buildkit.v1.Control/Solve" => Self::Solve,
+            "/moby.buildkit.v1.Control/Status" => Self::Status,
             "/moby.buildkit.v1.Control/DiskUsage"
             | "/moby.buildkit.v1.Control/Prune"
             | "/moby.buildkit.v1.Control/ListenBuildHistory" => Self::CacheOrHistory,
             "/opentelemetry.proto.collector.trace.v1.TraceService/Export" => Self::Traces,
             "/moby.buildkit.v1.Control/Session" => Self::Session,
-            _ => Self::Build,
+            _ if path.starts_with("/moby.buildkit.v1.frontend.LLBBridge/") => Self::Bridge,
+            _ => Self::Other,
         }
     }
 }
@@ -43,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_parts_of_a_build_start_a_pod() {
+    fn every_call_has_its_way() {
         for (path, route) in [
             ("/grpc.health.v1.Health/Check", Route::Health),
             ("/moby.buildkit.v1.Control/Info", Route::Info),
@@ -51,10 +57,11 @@ mod tests {
             ("/moby.buildkit.v1.Control/DiskUsage", Route::CacheOrHistory),
             ("/moby.buildkit.v1.Control/Session", Route::Session),
             ("/opentelemetry.proto.collector.trace.v1.TraceService/Export", Route::Traces),
-            ("/moby.buildkit.v1.Control/Solve", Route::Build),
-            ("/moby.buildkit.v1.frontend.LLBBridge/Ping", Route::Ping),
-            ("/moby.buildkit.v1.frontend.LLBBridge/Solve", Route::Build),
-            ("/some.new.Service/Method", Route::Build),
+            ("/moby.buildkit.v1.Control/Solve", Route::Solve),
+            ("/moby.buildkit.v1.Control/Status", Route::Status),
+            ("/moby.buildkit.v1.frontend.LLBBridge/Ping", Route::Bridge),
+            ("/moby.buildkit.v1.frontend.LLBBridge/Solve", Route::Bridge),
+            ("/some.new.Service/Method", Route::Other),
         ] {
             assert_eq!(Route::of(path), route, "{path}");
         }

@@ -1,5 +1,6 @@
 //! The store's JSON, version 1. A version that this program does not know is an error, never a guess.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine;
@@ -10,8 +11,9 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::{StoredBuilder, StoredNode};
-use crate::builder::{Builder, BuilderName};
-use crate::fleet::Remembered;
+use crate::builder::{Builder, BuilderName, PodName};
+use crate::fleet::{PingAnswer, Remembered};
+use crate::proxy::FinishedBuilds;
 
 const VERSION: u64 = 1;
 
@@ -37,10 +39,16 @@ struct NodeFile {
     /// An answer to Ping, in base64.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     ping: Option<String>,
+    /// The BuildKit that gave it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    ping_version: String,
     stopped: bool,
     /// Seconds since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     last_activity: Option<u64>,
+    /// By pod and ref: when the build ended, in seconds since 1970.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    finished: BTreeMap<PodName, BTreeMap<String, u64>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -54,12 +62,18 @@ pub(super) fn builder(stored: &StoredBuilder) -> String {
 }
 
 pub(super) fn node(stored: &StoredNode) -> String {
+    let mut finished: BTreeMap<PodName, BTreeMap<String, u64>> = BTreeMap::new();
+    for (reference, pod, when) in stored.finished.iter() {
+        finished.entry(pod.clone()).or_default().insert(reference.to_owned(), seconds(when));
+    }
     text(&NodeFile {
         version: VERSION,
         workers: stored.remembered.workers.as_ref().map(|workers| STANDARD.encode(workers.encode_to_vec())),
-        ping: stored.remembered.ping.as_ref().map(|ping| STANDARD.encode(ping)),
+        ping: stored.remembered.ping.as_ref().map(|ping| STANDARD.encode(&ping.answer)),
+        ping_version: stored.remembered.ping.as_ref().map(|ping| ping.version.clone()).unwrap_or_default(),
         stopped: stored.remembered.stopped,
         last_activity: stored.last_activity.map(seconds),
+        finished,
     })
 }
 
@@ -83,7 +97,7 @@ pub(super) fn parse_builder(text: &str, name: &str) -> Result<StoredBuilder, Str
 }
 
 pub(super) fn parse_node(text: &str) -> Result<StoredNode, String> {
-    let NodeFile { version: _, workers, ping, stopped, last_activity } = parse(text)?;
+    let NodeFile { version: _, workers, ping, ping_version, stopped, last_activity, finished } = parse(text)?;
     let workers = workers
         .map(|encoded| {
             let bytes = STANDARD.decode(encoded).map_err(|error| format!("workers: {error}"))?;
@@ -91,8 +105,13 @@ pub(super) fn parse_node(text: &str) -> Result<StoredNode, String> {
         })
         .transpose()?;
     let ping = ping.map(|encoded| STANDARD.decode(encoded).map_err(|error| format!("ping: {error}"))).transpose()?;
-    let remembered = Remembered { workers, ping: ping.map(Into::into), stopped };
-    Ok(StoredNode { remembered, last_activity: last_activity.map(time) })
+    let ping = ping.map(|answer| PingAnswer { answer: answer.into(), version: ping_version });
+    let remembered = Remembered { workers, ping, stopped };
+    let finished: FinishedBuilds = finished
+        .iter()
+        .flat_map(|(pod, builds)| builds.iter().map(|(name, when)| (name.as_str(), pod.clone(), time(*when))))
+        .collect();
+    Ok(StoredNode { remembered, last_activity: last_activity.map(time), finished })
 }
 
 pub(super) fn parse_current(text: &str) -> Result<Option<BuilderName>, String> {

@@ -7,6 +7,7 @@ use buildfleet_proto::buildkit::{ListWorkersResponse, WorkerRecord};
 
 use super::*;
 use crate::builder::{Driver, Endpoint, KubeContext, Node};
+use crate::fleet::PingAnswer;
 
 fn dir() -> tempfile::TempDir {
     tempfile::Builder::new().permissions(fs::Permissions::from_mode(0o700)).tempdir().unwrap()
@@ -25,6 +26,25 @@ fn stored(name: &str) -> StoredBuilder {
     StoredBuilder { builder, created: UNIX_EPOCH + Duration::from_secs(1_700_000_000) }
 }
 
+/// In whole seconds, as files have them.
+fn finished() -> FinishedBuilds {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let when = |ago| UNIX_EPOCH + Duration::from_secs(now - ago);
+    let pod = |name: &str| name.parse().unwrap();
+    [("r1", pod("kube0-a"), when(7)), ("r2", pod("kube0-b"), when(5)), ("r\"3\n", pod("kube0-a"), when(3))]
+        .into_iter()
+        .collect()
+}
+
+#[test]
+fn a_nodes_file_of_before_finished_builds_were_kept_is_read() {
+    let text = r#"{"version":1,"stopped":true,"last_activity":1700000001}"#;
+    let stored = format::parse_node(text).unwrap();
+    assert!(stored.remembered.stopped && stored.last_activity.is_some());
+    assert_eq!(stored.finished, FinishedBuilds::default());
+    assert!(!format::node(&stored).contains("finished"), "what is empty is not written");
+}
+
 #[test]
 fn what_was_stored_is_found_again() {
     let dir = dir();
@@ -32,9 +52,11 @@ fn what_was_stored_is_found_again() {
     assert!(loaded.builders.is_empty() && loaded.warnings.is_empty());
     let (kube, arm) = (stored("kube"), stored("arm"));
     let workers = ListWorkersResponse { record: vec![WorkerRecord { id: "w".to_owned(), ..WorkerRecord::default() }] };
+    let ping = PingAnswer { answer: vec![0, 255].into(), version: "buildkit v0.33.1".to_owned() };
     let node = StoredNode {
-        remembered: Remembered { workers: Some(workers), ping: Some(vec![0, 255].into()), stopped: true },
+        remembered: Remembered { workers: Some(workers), ping: Some(ping), stopped: true },
         last_activity: Some(UNIX_EPOCH + Duration::from_secs(1_700_000_001)),
+        finished: finished(),
     };
     store.save_builder(&kube).unwrap();
     store.save_builder(&arm).unwrap();
@@ -55,6 +77,19 @@ fn what_was_stored_is_found_again() {
     let (_store, loaded) = Store::open(dir.path()).unwrap();
     assert_eq!(loaded.builders, [arm]);
     assert!(loaded.nodes.is_empty() && loaded.current.is_none());
+}
+
+#[test]
+fn an_answer_to_ping_of_which_the_version_was_not_stored_is_kept() {
+    let dir = dir();
+    let (store, _) = Store::open(dir.path()).unwrap();
+    let kube = stored("kube");
+    store.save_builder(&kube).unwrap();
+    drop(store);
+    fs::write(dir.path().join("nodes/kube0.json"), r#"{"version":1,"ping":"AP8=","stopped":false}"#).unwrap();
+    let (_store, loaded) = Store::open(dir.path()).unwrap();
+    let ping = loaded.nodes[&kube.builder.nodes[0].name].remembered.ping.clone();
+    assert_eq!(ping, Some(PingAnswer { answer: vec![0, 255].into(), version: String::new() }));
 }
 
 #[test]

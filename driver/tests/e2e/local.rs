@@ -9,6 +9,7 @@ mod builds;
 mod drain;
 mod failures;
 mod lifecycle;
+mod ping;
 mod rootless;
 
 /// The `buildkitd` processes that keep their state below this directory.

@@ -1,0 +1,4 @@
+//! Fleets whose pods are in this process.
+
+mod ping;
+mod pods;

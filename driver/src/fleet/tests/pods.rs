@@ -1,0 +1,228 @@
+//! Pods in this process: each speaks as much HTTP/2 and gRPC as a fleet asks of one, and does what a test says.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use buildfleet_proto::buildkit::frontend::ReturnResponse;
+use buildfleet_proto::buildkit::{BuildkitVersion, ListWorkersResponse, SolveResponse, WorkerRecord};
+use bytes::Bytes;
+use h2::RecvStream;
+use h2::server::SendResponse;
+use http::{HeaderMap, HeaderValue, Request};
+use tokio::io::DuplexStream;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::backend::{
+    ApplyError, Backend, DeleteError, DialError, Dialed, LogStream, LogsError, LogsWanted, Pod, PodPhase, Pods,
+    Transport,
+};
+use crate::builder::PodName;
+use crate::fleet::{FleetConfig, NodeFleet, Remembered};
+use crate::options::LoadBalance;
+use crate::shutdown::Shutdown;
+use crate::wire;
+
+/// What happens to the calls of a pod that are not answered at once.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    /// The version that ListWorkers tells.
+    pub(super) version: String,
+    /// What Ping answers; `None` refuses it.
+    pub(super) pong: Option<&'static [u8]>,
+}
+
+/// The pods of one node.
+#[derive(Debug)]
+pub(super) struct FakePods {
+    pods: watch::Sender<Pods>,
+    told: Arc<Mutex<Told>>,
+    /// Every call, as `pod connection method`.
+    calls: Arc<watch::Sender<Vec<String>>>,
+    /// Connections that stand, by pod.
+    connections: Arc<watch::Sender<BTreeMap<PodName, Vec<u32>>>>,
+    /// Builds that have begun and are not over.
+    builds: watch::Sender<Vec<String>>,
+    servers: Mutex<JoinSet<()>>,
+}
+
+impl FakePods {
+    pub(super) fn new() -> Arc<Self> {
+        let pods = Pods { known: true, applied: true, ..Pods::default() };
+        let told = Told { version: "v0.33.1".to_owned(), pong: Some(b"pong") };
+        Arc::new(Self {
+            pods: watch::Sender::new(pods),
+            told: Arc::new(Mutex::new(told)),
+            calls: Arc::default(),
+            connections: Arc::default(),
+            builds: watch::Sender::default(),
+            servers: Mutex::default(),
+        })
+    }
+
+    pub(super) fn fleet(self: &Arc<Self>, remembered: Remembered) -> Arc<NodeFleet> {
+        let config = FleetConfig {
+            node: "kube0".parse().unwrap(),
+            replicas: 1,
+            loadbalance: LoadBalance::Sticky,
+            timeout: Duration::from_secs(20),
+            platforms: Vec::new(),
+            remembered,
+        };
+        NodeFleet::start(config, self.clone(), Shutdown::new())
+    }
+
+    pub(super) fn tell(&self, change: impl FnOnce(&mut Told)) {
+        change(&mut self.told.lock().unwrap());
+    }
+
+    pub(super) fn set(&self, name: &str, phase: PodPhase) {
+        let name: PodName = name.parse().unwrap();
+        let host = Some("node-b".to_owned());
+        let pod = Pod { name, phase, incarnation: 1, host, started: None, story: Vec::new(), last_end: None };
+        self.pods.send_modify(|pods| {
+            pods.pods.retain(|other| other.name != pod.name);
+            pods.pods.push(pod);
+            pods.pods.sort_by(|a, b| a.name.cmp(&b.name));
+        });
+    }
+
+    /// How often a method was called.
+    pub(super) fn count(&self, method: &str) -> usize {
+        self.calls.borrow().iter().filter(|call| call.ends_with(&format!("/{method}"))).count()
+    }
+
+    /// Waits for calls of a method.
+    pub(super) async fn called(&self, method: &str, wanted: usize) {
+        let mut calls = self.calls.subscribe();
+        let enough = calls.wait_for(|_| self.count(method) >= wanted);
+        tokio::time::timeout(Duration::from_secs(60), enough).await.expect("the calls do not come").unwrap();
+    }
+
+    /// Builds that a pod still holds open.
+    pub(super) fn open_builds(&self) -> usize {
+        self.builds.borrow().len()
+    }
+}
+
+#[async_trait::async_trait]
+impl Backend for FakePods {
+    async fn apply(&self, _replicas: u32) -> Result<(), ApplyError> {
+        Ok(())
+    }
+
+    fn pods(&self) -> watch::Receiver<Pods> {
+        self.pods.subscribe()
+    }
+
+    async fn dial(&self, pod: &PodName) -> Result<Dialed, DialError> {
+        let (near, far) = tokio::io::duplex(64 << 10);
+        let mut number = 0;
+        self.connections.send_modify(|connections| {
+            let standing = connections.entry(pod.clone()).or_default();
+            number = standing.last().map_or(1, |last| last + 1);
+            standing.push(number);
+        });
+        let server = Server {
+            name: format!("{pod} {number}"),
+            told: Arc::clone(&self.told),
+            calls: Arc::clone(&self.calls),
+            builds: self.builds.clone(),
+        };
+        let (connections, pod) = (Arc::clone(&self.connections), pod.clone());
+        self.servers.lock().unwrap().spawn(async move {
+            server.serve(far).await;
+            connections.send_modify(|connections| {
+                connections.get_mut(&pod).unwrap().retain(|standing| *standing != number);
+            });
+        });
+        Ok(Dialed { stream: Box::new(near), transport: Transport::Exec })
+    }
+
+    async fn logs(&self, pod: &PodName, _wanted: LogsWanted) -> Result<LogStream, LogsError> {
+        Err(LogsError::Gone(pod.clone()))
+    }
+
+    async fn delete(&self) -> Result<(), DeleteError> {
+        Ok(())
+    }
+}
+
+/// One connection to a pod, from the pod's side.
+#[derive(Debug, Clone)]
+struct Server {
+    name: String,
+    told: Arc<Mutex<Told>>,
+    calls: Arc<watch::Sender<Vec<String>>>,
+    builds: watch::Sender<Vec<String>>,
+}
+
+impl Server {
+    async fn serve(self, stream: DuplexStream) {
+        let Ok(mut connection) = wire::server().handshake::<_, Bytes>(stream).await else { return };
+        let mut calls = JoinSet::new();
+        while let Some(Ok((request, respond))) = connection.accept().await {
+            calls.spawn(self.clone().call(request, respond));
+        }
+    }
+
+    async fn call(self, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
+        let method = request.uri().path().to_owned();
+        let build = request.headers().get("buildkit-controlapi-buildid").map(|id| id.to_str().unwrap().to_owned());
+        self.calls.send_modify(|calls| calls.push(format!("{} {method}", self.name)));
+        let question = whole(request.into_body()).await;
+        let answer = match method.rsplit('/').next().unwrap() {
+            "ListWorkers" => {
+                let version = self.told.lock().unwrap().version.clone();
+                let version = BuildkitVersion { version, ..BuildkitVersion::default() };
+                let worker = WorkerRecord { buildkit_version: Some(version), ..WorkerRecord::default() };
+                Some(wire::message(&ListWorkersResponse { record: vec![worker] }))
+            }
+            "Solve" => {
+                let solve: buildfleet_proto::buildkit::SolveRequest = prost::Message::decode(&question[5..]).unwrap();
+                assert!(solve.internal, "the fleet's own builds are no builds of the user");
+                self.builds.send_modify(|builds| builds.push(solve.r#ref.clone()));
+                let mut builds = self.builds.subscribe();
+                let returned = builds.wait_for(|builds| !builds.contains(&solve.r#ref));
+                let cancelled = tokio::select! {
+                    returned = returned => returned.is_err(),
+                    _ = std::future::poll_fn(|cx| respond.poll_reset(cx)) => true,
+                };
+                if cancelled {
+                    return self.builds.send_modify(|builds| builds.retain(|open| *open != solve.r#ref));
+                }
+                Some(wire::message(&SolveResponse::default()))
+            }
+            "Ping" => {
+                let build = build.expect("a call of the gateway names its build");
+                self.builds.subscribe().wait_for(|builds| builds.contains(&build)).await.unwrap();
+                let pong = self.told.lock().unwrap().pong;
+                pong.map(|pong| [&[0, 0, 0, 0, u8::try_from(pong.len()).unwrap()], pong].concat().into())
+            }
+            "Return" => {
+                let build = build.expect("a call of the gateway names its build");
+                self.builds.send_modify(|builds| builds.retain(|open| *open != build));
+                Some(wire::message(&ReturnResponse {}))
+            }
+            _ => None,
+        };
+        let Ok(mut to) = respond.send_response(wire::headers(), false) else { return };
+        let mut trailers = HeaderMap::new();
+        let code = if answer.is_some() { 0 } else { 12 };
+        if let Some(answer) = answer {
+            let _ = to.send_data(answer, false);
+        }
+        trailers.insert("grpc-status", HeaderValue::from(code));
+        let _ = to.send_trailers(trailers);
+    }
+}
+
+async fn whole(mut body: RecvStream) -> Vec<u8> {
+    let mut whole = Vec::new();
+    while let Some(Ok(chunk)) = body.data().await {
+        let _ = body.flow_control().release_capacity(chunk.len());
+        whole.extend_from_slice(&chunk);
+    }
+    whole
+}

@@ -1,0 +1,65 @@
+//! Control.Solve: open for as long as its build, on whichever pod that runs.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use h2::RecvStream;
+use h2::server::SendResponse;
+use http::Request;
+
+use super::build::{Build, Outcome, outcome};
+use super::client::Client;
+use super::forward;
+use super::unary::{self, Question};
+
+pub(super) async fn serve(request: Request<RecvStream>, mut respond: SendResponse<Bytes>, client: &Arc<Client>) {
+    let (head, mut from) = request.into_parts();
+    let body = match unary::read(&mut from).await {
+        Ok(body) => body,
+        Err(error) => return error.answer(&mut respond),
+    };
+    // A message that cannot be read is for the pod to refuse.
+    let peeked = unary::message(&body).unwrap_or_default();
+    let build = Arc::new(Build::new(Arc::clone(client), Question::new(head, body), peeked));
+    let _registered = client.node().builds().register(&build);
+    tokio::select! {
+        () = unary::cancelled(&mut respond) => {}
+        end = run(&build) => match end {
+            End::Answer(answer) => {
+                build.end();
+                answer.give(respond).await;
+            }
+            End::Reset(reason) => respond.send_reset(reason),
+            End::Refused(status) => forward::refuse(&mut respond, &status),
+        }
+    }
+}
+
+enum End {
+    Answer(unary::Answer),
+    Reset(h2::Reason),
+    Refused(crate::wire::Status),
+}
+
+async fn run(build: &Arc<Build>) -> End {
+    let mut number = 0;
+    loop {
+        let placed = match build.attempt(number).await {
+            Ok(placed) => placed,
+            Err(status) => return End::Refused(status),
+        };
+        // Only this call takes it, once for each try.
+        let Some(solve) = placed.take_solve() else { return End::Reset(h2::Reason::INTERNAL_ERROR) };
+        match outcome(placed.lease(), solve.answer().await).await {
+            Outcome::Answered(answer) => {
+                build.ended_on(placed.lease().pod());
+                return End::Answer(answer);
+            }
+            Outcome::Reset(reason) => return End::Reset(reason),
+            Outcome::Lost(text) => match build.lost(&placed, &text) {
+                Ok(()) => number += 1,
+                Err(status) => return End::Refused(status),
+            },
+        }
+    }
+}

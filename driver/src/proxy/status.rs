@@ -1,0 +1,270 @@
+//! Control.Status: a build's progress from whichever pods it runs on, with steps of our own between.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use buildfleet_proto::Timestamp;
+use buildfleet_proto::buildkit::StatusRequest;
+use bytes::{Bytes, BytesMut};
+use h2::server::SendResponse;
+use h2::{RecvStream, SendStream};
+use http::{HeaderMap, HeaderValue, Request};
+use tokio::sync::watch;
+
+use super::build::{Build, Stage};
+use super::client::Client;
+use super::forward;
+use super::unary::{self, Question};
+use super::vertex::Step;
+use crate::fleet::{Lease, NodeSnapshot};
+use crate::wire::{self, Code, Status};
+
+/// A pod that is found in less needs no step of its own.
+const AT_ONCE: Duration = Duration::from_millis(300);
+
+/// What the end of a build may take to be known after the end of its progress, or the other way round.
+const END: Duration = Duration::from_secs(5);
+
+/// The clock of who answers (`control/control.go`, v0.33): sent before anything is known.
+const NOW: &str = "buildkit-current-timestamp";
+
+/// Serves one Status call.
+pub(super) async fn serve(request: Request<RecvStream>, mut respond: SendResponse<Bytes>, client: &Arc<Client>) {
+    let (head, mut from) = request.into_parts();
+    let body = match unary::read(&mut from).await {
+        Ok(body) => body,
+        Err(error) => return error.answer(&mut respond),
+    };
+    let reference = unary::message::<StatusRequest>(&body).unwrap_or_default().r#ref;
+    let question = Question::new(head, body);
+    let found = tokio::select! {
+        found = client.node().builds().wait_for(client.id(), &reference) => found,
+        () = unary::cancelled(&mut respond) => return,
+    };
+    let Some(build) = found else {
+        return unary::to_pod(&question, respond, client).await;
+    };
+    let mut headers = wire::headers();
+    if let Some(now) = timestamp(SystemTime::now()) {
+        headers.headers_mut().insert(NOW, now);
+    }
+    let Ok(to) = respond.send_response(headers, false) else { return };
+    let stage = build.stage();
+    let mut progress = Progress { build, question, to, stage, steps: 0 };
+    if let Ok(trailers) = progress.run().await {
+        let _ = progress.to.send_trailers(trailers);
+    }
+}
+
+/// The client has gone.
+struct Gone;
+
+struct Progress {
+    build: Arc<Build>,
+    question: Question,
+    to: SendStream<Bytes>,
+    stage: watch::Receiver<Stage>,
+    /// How many of our own were begun.
+    steps: usize,
+}
+
+impl Progress {
+    async fn run(&mut self) -> Result<HeaderMap, Gone> {
+        let mut shown = None;
+        loop {
+            let stage = self.stage.borrow_and_update().clone();
+            match stage {
+                Stage::Over(None) => return Ok(Status::new(Code::Ok, "").trailers()),
+                Stage::Over(Some(status)) => return Ok(status.trailers()),
+                Stage::Seeking { after } => self.show_search(after).await?,
+                Stage::Placed { attempt, pod } if shown != Some(attempt) => {
+                    shown = Some(attempt);
+                    if let Some(trailers) = self.copy(&pod).await? {
+                        return Ok(trailers);
+                    }
+                }
+                Stage::Held | Stage::Placed { .. } => self.changed().await?,
+            }
+        }
+    }
+
+    async fn changed(&mut self) -> Result<(), Gone> {
+        tokio::select! {
+            // Without a sender the build is over, and said so before.
+            _ = self.stage.changed() => Ok(()),
+            _ = std::future::poll_fn(|cx| self.to.poll_reset(cx)) => Err(Gone),
+        }
+    }
+
+    async fn send(&mut self, message: Bytes) -> Result<(), Gone> {
+        forward::send(&mut self.to, message).await.map_err(|_| Gone)
+    }
+
+    /// The story of the wait for a pod, as a step, until the wait is over.
+    async fn show_search(&mut self, after: Option<String>) -> Result<(), Gone> {
+        let first = after.is_none();
+        if first && let Ok(changed) = tokio::time::timeout(AT_ONCE, self.changed()).await {
+            return changed;
+        }
+        let node = Arc::clone(self.build.client().node().fleet());
+        let what = if first { "starting" } else { "starting again on another pod of" };
+        let step = Step::begin(self.build.reference(), self.steps, format!("[buildfleet] {what} {}", node.name()));
+        self.steps += 1;
+        self.send(step.message()).await?;
+        if let Some(why) = &after {
+            self.send(step.line(why)).await?;
+        }
+        let mut snapshots = node.watch();
+        let mut told = HashSet::new();
+        if !first {
+            // What happened before another pod was needed is no news.
+            news(&snapshots.borrow(), &mut told);
+        }
+        loop {
+            let news = news(&snapshots.borrow_and_update(), &mut told);
+            for line in news {
+                self.send(step.line(&line)).await?;
+            }
+            tokio::select! {
+                changed = self.changed() => break changed?,
+                // Without a fleet the wait fails, which is a change of the stage.
+                Ok(()) = snapshots.changed() => {}
+            }
+        }
+        let stage = self.stage.borrow().clone();
+        let error = match stage {
+            Stage::Over(Some(status)) => Some(status.message),
+            Stage::Placed { pod, .. } => {
+                self.send(step.line(&format!("building on {}", pod.pod()))).await?;
+                None
+            }
+            Stage::Held | Stage::Seeking { .. } | Stage::Over(None) => None,
+        };
+        self.send(step.end(error)).await
+    }
+
+    /// Copies the progress from a pod. Returns the trailers when that was all.
+    async fn copy(&mut self, pod: &Lease) -> Result<Option<HeaderMap>, Gone> {
+        let mut stage = self.stage.clone();
+        let left = async {
+            // Without a sender the build is over, and its progress may still be on its way.
+            let elsewhere = stage.wait_for(|stage| matches!(stage, Stage::Seeking { .. }));
+            if elsewhere.await.is_err() {
+                std::future::pending::<()>().await;
+            }
+            tokio::time::sleep(END).await;
+        };
+        let trailers = tokio::select! {
+            copied = copy(&self.question, pod, &mut self.to) => copied?,
+            () = left => None,
+        };
+        // A pod's word on the build's end is final only when its Solve says the same.
+        let settled = match tokio::time::timeout(END, self.changed()).await {
+            Ok(changed) => changed.map(|()| true)?,
+            Err(_) => false,
+        };
+        let over = matches!(&*self.stage.borrow(), Stage::Over(None)) || !settled;
+        Ok(if over { trailers } else { None })
+    }
+}
+
+/// Whole messages only, so that others fit between. `None` when the pod broke off.
+async fn copy(question: &Question, pod: &Lease, to: &mut SendStream<Bytes>) -> Result<Option<HeaderMap>, Gone> {
+    let begun = async { question.ask(pod.requests().await?).await?.begin().await };
+    let (head, mut from) = match begun.await {
+        Ok(begun) => begun,
+        Err(error) => {
+            tracing::debug!(pod = %pod.pod(), %error, "a pod gave no progress");
+            return Ok(None);
+        }
+    };
+    if from.is_end_stream() {
+        return Ok(Some(only_status(head.headers())));
+    }
+    let mut buffer = BytesMut::new();
+    loop {
+        let chunk = tokio::select! {
+            chunk = from.data() => chunk,
+            _ = std::future::poll_fn(|cx| to.poll_reset(cx)) => return Err(Gone),
+        };
+        let Some(chunk) = chunk else { break };
+        let Ok(chunk) = chunk else { return Ok(None) };
+        let length = chunk.len();
+        buffer.extend_from_slice(&chunk);
+        let whole = whole_messages(&mut buffer);
+        if !whole.is_empty() {
+            forward::send(to, whole).await.map_err(|_| Gone)?;
+        }
+        let _ = from.flow_control().release_capacity(length);
+    }
+    match from.trailers().await {
+        Ok(trailers) => Ok(Some(trailers.unwrap_or_else(|| Status::new(Code::Ok, "").trailers()))),
+        Err(_) => Ok(None),
+    }
+}
+
+/// The status of an answer that has nothing else, as trailers: our own headers have gone out before.
+fn only_status(headers: &HeaderMap) -> HeaderMap {
+    headers
+        .iter()
+        .filter(|(name, _)| name.as_str().starts_with("grpc-"))
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect()
+}
+
+fn whole_messages(buffer: &mut BytesMut) -> Bytes {
+    let mut end = 0;
+    while let Some([_, length @ ..]) = buffer[end..].first_chunk::<5>() {
+        let next = end + 5 + u32::from_be_bytes(*length) as usize;
+        if next > buffer.len() {
+            break;
+        }
+        end = next;
+    }
+    buffer.split_to(end).freeze()
+}
+
+/// The lines of the story that were not told yet.
+fn news(snapshot: &NodeSnapshot, told: &mut HashSet<String>) -> Vec<String> {
+    let lines = snapshot.story.iter().map(|(pod, line)| match pod {
+        Some(pod) => format!("{pod}: {}", line.text),
+        None => line.text.clone(),
+    });
+    lines.filter(|line| told.insert(line.clone())).collect()
+}
+
+fn timestamp(now: SystemTime) -> Option<HeaderValue> {
+    HeaderValue::from_str(&Timestamp::from(now).to_string()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_whole_messages_are_let_through() {
+        let one = wire::message(&StatusRequest { r#ref: "one".to_owned() });
+        let two = wire::message(&StatusRequest { r#ref: "second".to_owned() });
+        let all = [&one[..], &two[..]].concat();
+        for cut in 0..=all.len() {
+            let mut buffer = BytesMut::from(&all[..cut]);
+            let through = whole_messages(&mut buffer);
+            let wanted = if cut == all.len() {
+                all.len()
+            } else if cut >= one.len() {
+                one.len()
+            } else {
+                0
+            };
+            assert_eq!(through.len(), wanted, "cut at {cut}");
+            assert_eq!(buffer.len(), cut - wanted, "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn the_time_is_told_as_buildkit_tells_it() {
+        let time = SystemTime::UNIX_EPOCH + Duration::new(1_700_000_000, 5);
+        assert_eq!(timestamp(time).unwrap(), "2023-11-14T22:13:20.000000005Z");
+    }
+}
