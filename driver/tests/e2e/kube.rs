@@ -9,5 +9,6 @@ mod job;
 mod lifecycle;
 mod memory;
 mod nodes;
+mod silence;
 mod transports;
 mod unreachable;
