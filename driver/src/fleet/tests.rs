@@ -1,8 +1,11 @@
 //! Fleets whose pods are in this process.
 
 mod bulk;
+mod network;
 mod ping;
 mod pods;
+mod silence;
+mod stream;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -11,5 +11,6 @@ mod lifecycle;
 mod many_pods;
 mod memory;
 mod nodes;
+mod silence;
 mod transports;
 mod unreachable;
