@@ -69,7 +69,7 @@ struct Machine {
     seen: Arc<Seen>,
     jobs: Arc<Jobs>,
     sessions: Arc<Sessions>,
-    crash: CancellationToken,
+    doomed: CancellationToken,
 }
 
 /// Runs until it is killed or dropped.
@@ -78,8 +78,8 @@ pub(crate) struct FakeBuildkitd {
     pub(crate) name: String,
     pub(crate) socket: PathBuf,
     pub(crate) seen: Arc<Seen>,
-    /// Done when a build has made it crash.
-    pub(crate) crash: CancellationToken,
+    /// A build has come to where its script wants the pod to end: the test is to end it.
+    pub(crate) doomed: CancellationToken,
     process: Process,
 }
 
@@ -94,17 +94,17 @@ impl FakeBuildkitd {
         let _ = std::fs::remove_file(&socket);
         let listener = Listener::bind(&socket).unwrap();
         listener.set_nonblocking(true).unwrap();
-        let (seen, crash) = (Arc::new(Seen::default()), CancellationToken::new());
+        let (seen, doomed) = (Arc::new(Seen::default()), CancellationToken::new());
         let machine = Arc::new(Machine {
             name: name.to_owned(),
             clocks,
             seen: Arc::clone(&seen),
             jobs: Arc::new(Jobs::new(Arc::clone(&seen), clocks.kept)),
             sessions: Arc::new(Sessions::new(Arc::clone(&seen))),
-            crash: crash.clone(),
+            doomed: doomed.clone(),
         });
-        let process = Process::start(crash.clone(), move || serve(listener, machine));
-        Self { name: name.to_owned(), socket, seen, crash, process }
+        let process = Process::start(move || serve(listener, machine));
+        Self { name: name.to_owned(), socket, seen, doomed, process }
     }
 
     /// As SIGKILL does: every connection breaks.
