@@ -49,7 +49,7 @@ impl NodeProxy {
 pub async fn serve(stream: UnixStream, node: Arc<NodeProxy>, shutdown: Shutdown) {
     let fleet = Arc::clone(&node.fleet);
     let key = sticky_key(&stream);
-    let greeting = wire::server().handshake::<_, Bytes>(stream);
+    let greeting = wire::serve(wire::buffered(stream));
     let greeted = tokio::select! {
         greeted = tokio::time::timeout(GREETING, greeting) => greeted,
         () = shutdown.draining() => return,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use buildfleet_proto::buildkit::{ListWorkersRequest, ListWorkersResponse};
 use bytes::{Buf, Bytes, BytesMut};
-use h2::client::{Connection, SendRequest};
+use h2::client::SendRequest;
 use http::Request;
 use prost::Message;
 use tokio_util::sync::CancellationToken;
@@ -29,7 +29,7 @@ pub(crate) struct Upstream {
 }
 
 /// The part of an [`Upstream`] that moves its bytes; somebody has to poll it.
-pub(crate) type Driver = Connection<Box<dyn ByteStream>, Bytes>;
+pub(crate) type Driver = wire::Client<wire::Buffered<Box<dyn ByteStream>>>;
 
 /// Why a pod did not answer.
 #[derive(Debug, thiserror::Error)]
@@ -47,7 +47,7 @@ pub(crate) enum ProbeError {
 impl Upstream {
     /// Greets the pod. The returned driver has to be polled from now on.
     pub(crate) async fn greet(pod: PodName, incarnation: u64, dialed: Dialed) -> Result<(Self, Driver), ProbeError> {
-        let (requests, driver) = wire::client().handshake(dialed.stream).await.map_err(ProbeError::Http)?;
+        let (requests, driver) = wire::connect(wire::buffered(dialed.stream)).await.map_err(ProbeError::Http)?;
         let upstream = Self { pod, incarnation, transport: dialed.transport, requests, lost: CancellationToken::new() };
         Ok((upstream, driver))
     }

@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use h2::client::{Connection, SendRequest};
+use h2::client::SendRequest;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream};
 use http::{HeaderMap, Request};
@@ -32,7 +32,7 @@ pub(super) async fn serve(request: Request<RecvStream>, mut respond: SendRespons
     let Ok(to_user) = respond.send_response(wire::headers(), false) else { return };
     let status = Arc::new(OnceLock::new());
     let tunnel = Tunnel::new(from_user, to_user, Ending::Trailers(Arc::clone(&status)));
-    let (user, mut user_connection) = match wire::client().handshake::<_, Bytes>(tunnel).await {
+    let (user, mut user_connection) = match wire::connect(tunnel).await {
         Ok(pair) => pair,
         Err(error) => {
             tracing::debug!(%error, "a session could not be greeted");
@@ -54,7 +54,7 @@ pub(super) async fn serve(request: Request<RecvStream>, mut respond: SendRespons
 }
 
 /// Lets what was said already reach the user's end, then ends the stream.
-async fn part(connection: Connection<Tunnel, Bytes>) {
+async fn part(connection: wire::Client<Tunnel>) {
     // The handle for new calls is gone, so the connection ends itself once the calls on it have.
     let _ = tokio::time::timeout(FAREWELL, connection).await;
 }
@@ -100,7 +100,7 @@ async fn fate(lease: &Lease) -> Status {
 
 /// The pod's calls, each handed to the user's end, until the pod ends the session.
 async fn relay_calls(tunnel: Tunnel, user: SendRequest<Bytes>) -> Result<(), h2::Error> {
-    let mut connection = wire::server().handshake::<_, Bytes>(tunnel).await?;
+    let mut connection = wire::serve(tunnel).await?;
     let mut calls = JoinSet::new();
     loop {
         tokio::select! {
