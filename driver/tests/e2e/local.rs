@@ -10,6 +10,7 @@ mod drain;
 mod failures;
 mod lifecycle;
 mod ping;
+mod placement;
 mod rootless;
 
 /// The `buildkitd` processes that keep their state below this directory.
