@@ -8,6 +8,7 @@ mod failures;
 mod in_cluster;
 mod job;
 mod lifecycle;
+mod many_pods;
 mod memory;
 mod nodes;
 mod transports;

@@ -12,6 +12,7 @@ mod lifecycle;
 mod ping;
 mod placement;
 mod rootless;
+mod semantics;
 
 /// The `buildkitd` processes that keep their state below this directory.
 fn buildkitds(scene: &Scene) -> Vec<i32> {
