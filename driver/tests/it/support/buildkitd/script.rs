@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 use std::str::FromStr;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -19,7 +20,6 @@ use super::Machine;
 use super::jobs::{Job, Said};
 use super::sessions::Attached;
 use crate::support::user::offer::{CREDENTIALS, ECHO, POLICY};
-use std::sync::Arc;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Step {
@@ -119,8 +119,9 @@ async fn take(
             Ok(())
         }
         Step::Stall => {
-            let _open = session(of_context).await?.open_directory("context").await?;
-            std::future::pending().await
+            let (_unread, mut asking) = session(of_context).await?.open_directory("context").await?;
+            let end = std::future::poll_fn(|cx| asking.poll_reset(cx)).await;
+            Err(Status::unavailable(format!("the stream broke: {end:?}")))
         }
         Step::Sleep(ms) => {
             tokio::time::sleep(Duration::from_millis(ms)).await;

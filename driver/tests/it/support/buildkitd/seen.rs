@@ -57,9 +57,12 @@ impl Seen {
         self.events().into_iter().filter_map(wanted).collect()
     }
 
-    /// The builds that came, in their order.
+    /// The clients' builds that came, in their order. What the daemon asks on its own behalf is left out.
     pub(crate) fn solves(&self) -> Vec<SolveRequest> {
-        self.all(|(_, event)| if let Event::Solve(request) = event { Some(*request) } else { None })
+        self.all(|(_, event)| match event {
+            Event::Solve(request) if !request.r#ref.starts_with("buildfleet-") => Some(*request),
+            _ => None,
+        })
     }
 
     /// Their refs.
