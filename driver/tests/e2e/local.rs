@@ -11,6 +11,7 @@ mod failures;
 mod lifecycle;
 mod ping;
 mod rootless;
+mod semantics;
 
 /// The `buildkitd` processes that keep their state below this directory.
 fn buildkitds(scene: &Scene) -> Vec<i32> {

@@ -16,3 +16,11 @@ mod local;
 mod plugin;
 mod remote;
 mod support;
+
+/// Neighbours made for the hermetic tests, which use more of them.
+#[allow(dead_code)]
+#[path = "../it/support"]
+mod made {
+    pub(crate) mod semantics;
+    pub(crate) mod user;
+}

@@ -68,10 +68,10 @@ fn a_buildkitd_that_is_not_there_is_told_in_time() {
 }
 
 /// One that the test runs.
-struct Buildkitd(Running);
+pub(crate) struct Buildkitd(Running);
 
 impl Buildkitd {
-    fn start(scene: &Scene, address: &str, flags: &str) -> Self {
+    pub(crate) fn start(scene: &Scene, address: &str, flags: &str) -> Self {
         let unix = format!("unix://{}", scene.path("other-control.sock").display());
         let call = crate::support::call::Call::new(&tools().buildkitd)
             .arg("--root")

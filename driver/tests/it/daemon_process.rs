@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use buildfleet::daemon::launch::{self, Client, LaunchError, connect_or_start_program};
-use buildfleet_proto::buildkit::{InfoRequest, SolveRequest};
+use buildfleet_proto::buildkit::InfoRequest;
 use buildfleet_proto::fleet::{CreateRequest, ListRequest, ListResponse, ShutdownRequest, VersionRequest};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -20,6 +20,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::support::buildkitd::FakeBuildkitd;
 use crate::support::daemon::Home;
+use crate::support::front::solve;
 use crate::support::user::connect;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_buildfleet");
@@ -184,7 +185,7 @@ async fn a_first_signal_drains_and_a_second_one_aborts() {
     let builder = client.create(near).await.unwrap().into_inner().builder.unwrap();
     drop(client);
     let mut builds = connect(builder.socket.as_ref()).await;
-    let build = SolveRequest { r#ref: "r1".to_owned(), frontend: "hang".to_owned(), ..SolveRequest::default() };
+    let build = solve("r1", "hang");
     let build = tokio::spawn(async move { builds.solve(build).await });
     let begun = Instant::now();
     while buildkitd.seen.solving.load(Ordering::SeqCst) == 0 {

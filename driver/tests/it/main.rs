@@ -1,5 +1,14 @@
 //! Hermetic tests: no root, no network, no program but this one.
 
+mod buildkitd;
+mod builds_bulk;
+mod builds_cancel;
+mod builds_lost;
+mod builds_order;
+mod builds_place;
+mod builds_replay;
+mod builds_sessions;
+mod builds_start;
 mod cli;
 mod cli_buildx;
 mod cli_daemon;

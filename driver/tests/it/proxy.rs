@@ -7,8 +7,9 @@ use buildfleet_proto::buildkit::*;
 use tokio_stream::StreamExt;
 use tonic::{Code, Request};
 
-use crate::support::front::{Front, context, solve};
-use crate::support::user::UserSession;
+use crate::support::front::{Front, solve};
+use crate::support::user::offer::Offer;
+use crate::support::user::session::UserSession;
 
 #[tokio::test]
 async fn what_asks_about_a_node_starts_no_pod() {
@@ -36,7 +37,7 @@ async fn platforms_that_went_to_another_node_are_not_expected_any_more() {
 async fn a_solve_starts_the_pods_and_is_answered_by_one() {
     let front = Front::new();
     let mut client = front.client().await;
-    let solving = tokio::spawn(async move { client.solve(solve("")).await });
+    let solving = tokio::spawn(async move { client.solve(solve("r1", "")).await });
     front.pods.first_order().await;
     let _buildkitd = front.pod("kube0-a");
     let answer = solving.await.unwrap().unwrap().into_inner();
@@ -47,9 +48,9 @@ async fn a_solve_starts_the_pods_and_is_answered_by_one() {
 #[tokio::test]
 async fn two_first_builds_give_one_order() {
     let front = Front::new();
-    let solving: Vec<_> = [front.client().await, front.client().await]
+    let solving: Vec<_> = [("r1", front.client().await), ("r2", front.client().await)]
         .into_iter()
-        .map(|mut client| tokio::spawn(async move { client.solve(solve("")).await }))
+        .map(|(name, mut client)| tokio::spawn(async move { client.solve(solve(name, "")).await }))
         .collect();
     front.pods.first_order().await;
     let _buildkitd = front.pod("kube0-a");
@@ -62,12 +63,12 @@ async fn two_first_builds_give_one_order() {
 #[tokio::test]
 async fn a_session_is_greeted_before_there_is_a_pod() {
     let front = Front::new();
-    let client = front.client().await;
-    let mut session = UserSession::open(client.clone(), "s1");
+    let user = front.user().await;
+    let mut session = UserSession::open(&user, Offer::new("s1"), Duration::ZERO);
     tokio::time::timeout(Duration::from_secs(2), session.greeted()).await.expect("no greeting");
     front.pods.first_order().await;
     let _buildkitd = front.pod("kube0-a");
-    let answer = client.clone().solve(context(1)).await.unwrap().into_inner();
+    let answer = user.control().solve(solve("r1", "context")).await.unwrap().into_inner();
     assert_eq!(answer.exporter_response["bytes"], (1 << 20).to_string());
 }
 
@@ -75,29 +76,17 @@ async fn a_session_is_greeted_before_there_is_a_pod() {
 async fn a_context_of_many_windows_passes_through_the_session() {
     let front = Front::new();
     let _buildkitd = front.pod("kube0-a");
-    let client = front.client().await;
-    let _session = UserSession::open(client.clone(), "s1");
-    let answer = client.clone().solve(context(64)).await.unwrap().into_inner();
+    let user = front.user().await;
+    let _session = UserSession::open(&user, Offer::new("s1").with_context(64 << 20), Duration::ZERO);
+    let answer = user.control().solve(solve("r1", "context")).await.unwrap().into_inner();
     assert_eq!(answer.exporter_response["bytes"], (64 << 20).to_string());
-}
-
-#[tokio::test]
-async fn repeated_metadata_of_a_session_stays_repeated() {
-    let front = Front::new();
-    let buildkitd = front.pod("kube0-a");
-    let client = front.client().await;
-    let _session = UserSession::open(client.clone(), "s1");
-    client.clone().solve(context(0)).await.unwrap();
-    let metadata = buildkitd.seen.metadata("s1");
-    let methods: Vec<_> = metadata.get_all("x-docker-expose-session-grpc-method").iter().collect();
-    assert_eq!(methods, ["/moby.filesync.v1.FileSync/DiffCopy", "/grpc.health.v1.Health/Check"]);
 }
 
 #[tokio::test]
 async fn a_failed_build_keeps_its_long_details() {
     let front = Front::new();
     let _buildkitd = front.pod("kube0-a");
-    let status = front.client().await.solve(solve("fail")).await.unwrap_err();
+    let status = front.client().await.solve(solve("r1", "fail:102400")).await.unwrap_err();
     assert_eq!((status.code(), status.message()), (Code::Unknown, "exit code: 1 „ä“"));
     assert_eq!(status.details(), vec![7_u8; 100 << 10]);
 }
@@ -109,12 +98,12 @@ async fn the_calls_of_a_connection_stay_together_and_a_project_stays_on_its_pod(
     let ready = front.fleet.watch().wait_for(|snapshot| snapshot.ready == 3).await.map(drop);
     ready.unwrap();
     let mut pods = Vec::new();
-    for _ in 0..3 {
+    for name in ["r1", "r2", "r3"] {
         let mut client = front.client().await;
-        pods.push(client.solve(solve("")).await.unwrap().into_inner().exporter_response["pod"].clone());
-        let status = StatusRequest { r#ref: "r1".into() };
+        pods.push(client.solve(solve(name, "log:1")).await.unwrap().into_inner().exporter_response["pod"].clone());
+        let status = StatusRequest { r#ref: name.into() };
         let event = client.status(status).await.unwrap().into_inner().next().await.unwrap().unwrap();
-        pods.push(event.vertexes[0].name.clone());
+        assert!(event.vertexes[0].name.contains(pods.last().unwrap()), "{event:?}");
     }
     // Every client here has the same working directory: this process's.
     assert!(pods.iter().all(|pod| *pod == pods[0]), "{pods:?}");
@@ -153,8 +142,8 @@ async fn a_ping_is_answered_while_the_pod_takes_longer_than_the_client_waits() {
 async fn many_connections_share_one_to_the_pod() {
     let front = Front::new();
     let buildkitd = front.pod("kube0-a");
-    for _ in 0..5 {
-        front.client().await.solve(solve("")).await.unwrap();
+    for name in ["r1", "r2", "r3", "r4", "r5"] {
+        front.client().await.solve(solve(name, "")).await.unwrap();
     }
     assert_eq!(buildkitd.seen.connections.load(Ordering::SeqCst), 1);
 }
@@ -164,7 +153,7 @@ async fn a_filtered_list_of_workers_is_the_pods_business() {
     let front = Front::new();
     let _buildkitd = front.pod("kube0-a");
     let mut client = front.client().await;
-    client.solve(solve("")).await.unwrap();
+    client.solve(solve("r1", "")).await.unwrap();
     let filtered = Request::new(ListWorkersRequest { filter: vec!["id==x".to_owned()] });
     let workers = client.list_workers(filtered).await.unwrap().into_inner();
     assert_eq!(workers.record[0].id, "kube0-a");

@@ -9,15 +9,16 @@ use buildfleet_proto::buildkit::*;
 use tokio_stream::StreamExt;
 use tonic::Code;
 
-use crate::support::front::{Front, context, eventually, solve};
-use crate::support::user::UserSession;
+use crate::support::front::{Front, eventually, solve};
+use crate::support::user::offer::Offer;
+use crate::support::user::session::UserSession;
 
 #[tokio::test]
 async fn a_client_of_a_removed_node_does_not_bring_it_back() {
     let front = Front::new();
     let mut client = front.client().await;
     front.fleet.delete().await.unwrap();
-    let status = client.solve(solve("")).await.unwrap_err();
+    let status = client.solve(solve("r1", "")).await.unwrap_err();
     assert_eq!(status.message(), "node kube0 has been removed");
     assert_eq!(front.pods.orders(), [0_u32; 0]);
 }
@@ -37,7 +38,7 @@ async fn a_pod_that_ends_in_mid_build_is_named_with_the_reason_within_three_seco
     let buildkitd = front.pod("kube0-a");
     let mut client = front.client().await;
     let seen = Arc::clone(&buildkitd.seen);
-    let solving = tokio::spawn(async move { client.solve(solve("hang")).await });
+    let solving = tokio::spawn(async move { client.solve(solve("r1", "hang")).await });
     eventually("the build", || seen.solving.load(Ordering::SeqCst) == 1).await;
     let begun = Instant::now();
     buildkitd.kill().await;
@@ -52,18 +53,18 @@ async fn a_pod_that_ends_in_mid_build_is_named_with_the_reason_within_three_seco
 async fn a_pod_that_is_gone_ends_its_builds_although_its_connection_says_nothing() {
     let front = Front::new();
     let buildkitd = front.pod("kube0-a");
-    let client = front.client().await;
-    let session = UserSession::open(client.clone(), "s1");
+    let user = front.user().await;
+    let session = UserSession::open(&user, Offer::new("s1"), Duration::ZERO);
     let solving = tokio::spawn({
-        let mut client = client.clone();
-        async move { client.solve(solve("hang")).await }
+        let mut client = user.control();
+        async move { client.solve(solve("r1", "hang")).await }
     });
     eventually("the build", || buildkitd.seen.solving.load(Ordering::SeqCst) == 1).await;
     eventually("the session", || buildkitd.seen.open_sessions.load(Ordering::SeqCst) == 1).await;
     let begun = Instant::now();
     front.pods.end("kube0-a", "node lost");
     let status = solving.await.unwrap().unwrap_err();
-    let of_session = session.ended().await;
+    let of_session = session.ended().await.unwrap_err();
     assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
     for status in [status, of_session] {
         assert!(status.message().contains("pod kube0-a has ended: node lost"), "{status:?}");
@@ -75,11 +76,11 @@ async fn after_a_pods_end_the_same_connection_builds_on_another() {
     let front = Front::new();
     let first = front.pod("kube0-a");
     let mut client = front.client().await;
-    client.solve(solve("")).await.unwrap();
+    client.solve(solve("r1", "")).await.unwrap();
     first.kill().await;
     front.pods.end("kube0-a", "Evicted");
     let _second = front.pod("kube0-b");
-    let answer = client.solve(solve("")).await.unwrap().into_inner();
+    let answer = client.solve(solve("r1", "")).await.unwrap().into_inner();
     assert_eq!(answer.exporter_response["pod"], "kube0-b");
 }
 
@@ -90,8 +91,8 @@ async fn a_terminating_pod_gets_nothing_new() {
     let _staying = front.pod("kube0-b");
     front.fleet.watch().wait_for(|snapshot| snapshot.ready == 2).await.map(drop).unwrap();
     front.pods.set("kube0-a", PodPhase::Terminating, &[]);
-    for _ in 0..3 {
-        let answer = front.client().await.solve(solve("")).await.unwrap().into_inner();
+    for name in ["r1", "r2", "r3"] {
+        let answer = front.client().await.solve(solve(name, "")).await.unwrap().into_inner();
         assert_eq!(answer.exporter_response["pod"], "kube0-b");
     }
 }
@@ -101,7 +102,7 @@ async fn a_cancelled_build_is_cancelled_on_the_pod_at_once() {
     let front = Front::new();
     let buildkitd = front.pod("kube0-a");
     let mut client = front.client().await;
-    let solving = tokio::spawn(async move { client.solve(solve("hang")).await });
+    let solving = tokio::spawn(async move { client.solve(solve("r1", "hang")).await });
     eventually("the build", || buildkitd.seen.solving.load(Ordering::SeqCst) == 1).await;
     solving.abort();
     eventually("the cancellation", || buildkitd.seen.solving.load(Ordering::SeqCst) == 0).await;
@@ -111,11 +112,11 @@ async fn a_cancelled_build_is_cancelled_on_the_pod_at_once() {
 async fn a_session_ends_on_the_pod_when_the_user_leaves() {
     let front = Front::new();
     let buildkitd = front.pod("kube0-a");
-    let client = front.client().await;
-    let session = UserSession::open(client.clone(), "s1");
-    client.clone().solve(context(0)).await.unwrap();
+    let user = front.user().await;
+    let session = UserSession::open(&user, Offer::new("s1"), Duration::ZERO);
+    user.control().solve(solve("r1", "context")).await.unwrap();
     assert_eq!(buildkitd.seen.open_sessions.load(Ordering::SeqCst), 1);
-    drop((session, client));
+    drop((session, user));
     eventually("the end of the session", || buildkitd.seen.open_sessions.load(Ordering::SeqCst) == 0).await;
 }
 
@@ -138,7 +139,7 @@ async fn a_start_that_takes_too_long_ends_with_the_story() {
     let front = Front::with_timeout(Duration::from_secs(1));
     let story = [StoryLine::trouble("pull failed: registry.example/bk: not found")];
     front.pods.set("kube0-a", PodPhase::Pending, &story);
-    let status = front.client().await.solve(solve("")).await.unwrap_err();
+    let status = front.client().await.solve(solve("r1", "")).await.unwrap_err();
     assert_eq!(status.code(), Code::Unavailable);
     let text = "node kube0 has 0 of 1 pods ready after 1.0 s\nkube0-a: pull failed: registry.example/bk: not found";
     assert_eq!(status.message(), text);
@@ -147,14 +148,14 @@ async fn a_start_that_takes_too_long_ends_with_the_story() {
 #[tokio::test]
 async fn a_failed_start_fails_all_calls_of_a_build_at_once() {
     let front = Front::with_timeout(Duration::from_secs(1));
-    let client = front.client().await;
+    let user = front.user().await;
     let begun = Instant::now();
-    let session = UserSession::open(client.clone(), "s1");
+    let session = UserSession::open(&user, Offer::new("s1"), Duration::ZERO);
     let status = StatusRequest { r#ref: "r1".into() };
-    let (mut solver, mut watcher) = (client.clone(), client.clone());
-    let (solved, watched, ended) = tokio::join!(solver.solve(solve("")), watcher.status(status), session.ended());
+    let (mut solver, mut watcher) = (user.control(), user.control());
+    let (solved, watched, ended) = tokio::join!(solver.solve(solve("r1", "")), watcher.status(status), session.ended());
     assert!(begun.elapsed() < Duration::from_millis(1900), "{:?}", begun.elapsed());
-    for status in [solved.unwrap_err(), watched.unwrap_err(), ended] {
+    for status in [solved.unwrap_err(), watched.unwrap_err(), ended.unwrap_err()] {
         assert!(status.message().starts_with("node kube0 has 0 of 1 pods ready after 1."), "{status:?}");
     }
 }
@@ -164,7 +165,7 @@ async fn a_drain_lets_a_call_end_and_takes_no_new_connection() {
     let front = Front::new();
     let buildkitd = front.pod("kube0-a");
     let mut client = front.client().await;
-    let solving = tokio::spawn(async move { client.solve(solve("slow")).await });
+    let solving = tokio::spawn(async move { client.solve(solve("r1", "sleep:1000")).await });
     eventually("the build", || buildkitd.seen.solving.load(Ordering::SeqCst) == 1).await;
     front.shutdown.drain();
     assert!(front.shutdown.finished(Duration::from_secs(10)).await, "the drain had to be forced");
@@ -177,13 +178,13 @@ async fn a_drain_lets_a_build_under_way_make_new_calls() {
     let buildkitd = front.pod("kube0-a");
     let client = front.client().await;
     let mut solver = client.clone();
-    let solving = tokio::spawn(async move { solver.solve(solve("slow")).await });
+    let solving = tokio::spawn(async move { solver.solve(solve("r1", "sleep:1000")).await });
     eventually("the build", || buildkitd.seen.solving.load(Ordering::SeqCst) == 1).await;
     front.shutdown.drain();
     tokio::time::sleep(Duration::from_millis(100)).await;
     let status = StatusRequest { r#ref: "r1".into() };
     let event = client.clone().status(status).await.unwrap().into_inner().next().await.unwrap().unwrap();
-    assert_eq!(event.vertexes[0].digest, "r1");
+    assert_eq!(event.vertexes[0].name, "[kube0-a 1] sleep:1000");
     solving.await.unwrap().unwrap();
     assert!(front.shutdown.finished(Duration::from_secs(10)).await, "the drain had to be forced");
 }

@@ -7,4 +7,6 @@ pub(crate) mod daemon;
 pub(crate) mod fake_backend;
 pub(crate) mod front;
 pub(crate) mod pods;
+pub(crate) mod rows;
+pub(crate) mod semantics;
 pub(crate) mod user;

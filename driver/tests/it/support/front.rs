@@ -1,7 +1,7 @@
 //! A node's socket, served by the proxy, with pods of the test behind it.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ use tonic::transport::Channel;
 
 use super::buildkitd::FakeBuildkitd;
 use super::pods::FakePods;
-use super::user::connect;
+use super::user::User;
 
 /// A node's socket with pods behind it.
 #[derive(Debug)]
@@ -35,6 +35,15 @@ impl Front {
     }
 
     pub(crate) fn with_timeout(timeout: Duration) -> Self {
+        Self::with(timeout, true)
+    }
+
+    /// A build whose pod ends is not begun anew.
+    pub(crate) fn without_retries() -> Self {
+        Self::with(Duration::from_secs(20), false)
+    }
+
+    fn with(timeout: Duration, _retries: bool) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let socket = directory.path().join("front.sock");
         let pods = Arc::new(FakePods::new());
@@ -72,17 +81,43 @@ impl Front {
         buildkitd
     }
 
+    /// Where the pods' sockets are.
+    pub(crate) fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// So many pods, all ready.
+    pub(crate) async fn ready_pods<const COUNT: usize>(&self, names: [&str; COUNT]) -> [FakeBuildkitd; COUNT] {
+        let pods = names.map(|name| self.pod(name));
+        let count = u32::try_from(COUNT).unwrap();
+        self.fleet.watch().wait_for(|snapshot| snapshot.ready == count).await.map(drop).unwrap();
+        pods
+    }
+
+    pub(crate) async fn user(&self) -> User {
+        User::connect(&self.socket).await
+    }
+
     pub(crate) async fn client(&self) -> ControlClient<Channel> {
-        connect(&self.socket).await
+        self.user().await.control()
+    }
+
+    /// Builds that run on each pod, as the fleet counts them.
+    pub(crate) fn running(&self) -> Vec<(String, u32)> {
+        let snapshot = self.fleet.watch().borrow().clone();
+        snapshot.pods.iter().map(|pod| (pod.name.to_string(), pod.builds)).collect()
     }
 }
 
-pub(crate) fn solve(frontend: &str) -> SolveRequest {
-    SolveRequest { r#ref: "r1".into(), session: "s1".into(), frontend: frontend.into(), ..SolveRequest::default() }
-}
-
-pub(crate) fn context(mib: usize) -> SolveRequest {
-    SolveRequest { frontend_attrs: HashMap::from([("mib".to_owned(), mib.to_string())]), ..solve("context") }
+/// A build whose frontend the pod runs by itself; `script` says what it does, see `buildkitd/script.rs`.
+pub(crate) fn solve(r#ref: &str, script: &str) -> SolveRequest {
+    SolveRequest {
+        r#ref: r#ref.into(),
+        session: "s1".into(),
+        frontend: "dockerfile.v0".into(),
+        frontend_attrs: HashMap::from([("do".to_owned(), script.to_owned())]),
+        ..SolveRequest::default()
+    }
 }
 
 /// Waits for what other tasks bring about.

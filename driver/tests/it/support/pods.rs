@@ -32,6 +32,16 @@ impl FakePods {
         self.set(name, PodPhase::Running, &[]);
     }
 
+    /// The pod's `buildkitd` has ended, and another one runs in its place at the same socket.
+    pub(crate) fn restart(&self, name: &str, reason: &str) {
+        let name: PodName = name.parse().unwrap();
+        self.pods.send_modify(|pods| {
+            let pod = pods.pods.iter_mut().find(|pod| pod.name == name).unwrap();
+            pod.incarnation += 1;
+            pod.last_end = Some(PodEnd { reason: reason.to_owned(), detail: None });
+        });
+    }
+
     pub(crate) fn set(&self, name: &str, phase: PodPhase, story: &[StoryLine]) {
         let name: PodName = name.parse().unwrap();
         let pod = Pod {

@@ -1,162 +1,115 @@
-//! A client of BuildKit: one connection to a socket, and the session in which it is the server.
+//! A client of BuildKit: connections to a socket, and the calls that name a build.
 
+pub(crate) mod build;
+pub(crate) mod grpc;
+pub(crate) mod offer;
+pub(crate) mod plan;
+pub(crate) mod raw;
+pub(crate) mod session;
+
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream as BlockingStream;
 use std::path::Path;
-use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use buildfleet_proto::buildkit::control_client::ControlClient;
-use buildfleet_proto::buildkit::control_server::{Control, ControlServer};
-use buildfleet_proto::buildkit::*;
-use futures::Stream;
+use bytes::Bytes;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use prost::Message;
 use tokio::net::UnixStream;
-use tokio::sync::mpsc;
-use tokio::task::JoinSet;
-use tokio_stream::StreamExt;
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::{Channel, Endpoint, Server};
-use tonic::{Request, Response, Status, Streaming};
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Status};
+
+use self::raw::LARGEST;
+
+/// grpc-go's own window, which BuildKit's clients begin with.
+const WINDOW: u32 = 65_535;
 
 /// One HTTP/2 connection to a socket of the daemon.
+#[derive(Debug, Clone)]
+pub(crate) struct User {
+    channel: Channel,
+    /// The same socket once more, to cut it.
+    wire: Arc<Mutex<Option<BlockingStream>>>,
+}
+
+impl User {
+    pub(crate) async fn connect(socket: &Path) -> Self {
+        let wire = Arc::new(Mutex::new(None));
+        let (socket, kept) = (socket.to_owned(), Arc::clone(&wire));
+        let connector = tower::service_fn(move |_: http::Uri| {
+            let (socket, kept) = (socket.clone(), Arc::clone(&kept));
+            async move {
+                let stream = UnixStream::connect(socket).await?.into_std()?;
+                *kept.lock().unwrap() = Some(stream.try_clone()?);
+                UnixStream::from_std(stream).map(TokioIo::new)
+            }
+        });
+        let channel = Endpoint::from_static("http://localhost")
+            .http2_max_header_list_size(16 << 20)
+            .initial_stream_window_size(WINDOW)
+            .initial_connection_window_size(16 * WINDOW)
+            .connect_with_connector(connector)
+            .await
+            .unwrap();
+        Self { channel, wire }
+    }
+
+    pub(crate) fn control(&self) -> ControlClient<Channel> {
+        ControlClient::new(self.channel.clone()).max_decoding_message_size(LARGEST)
+    }
+
+    /// A call of LLBBridge on behalf of the build `ref`.
+    pub(crate) async fn bridge(&self, r#ref: &str, method: &str, message: &impl Message) -> Result<Bytes, Status> {
+        self.bridge_raw(&[r#ref], method, message.encode_to_vec().into()).await
+    }
+
+    /// The same with a message that is bytes already, and with as many builds named as one likes.
+    pub(crate) async fn bridge_raw(&self, refs: &[&str], method: &str, message: Bytes) -> Result<Bytes, Status> {
+        // BuildKit's client gives this one call a limit (`frontend/gateway/grpcclient`, v0.33).
+        let limit = (method == "Ping").then_some(Duration::from_secs(15));
+        self.call_bridge(refs, method, message, limit).await
+    }
+
+    /// The same with a limit that is told.
+    pub(crate) async fn bridge_within(
+        &self,
+        r#ref: &str,
+        method: &str,
+        message: Bytes,
+        limit: Duration,
+    ) -> Result<Bytes, Status> {
+        self.call_bridge(&[r#ref], method, message, Some(limit)).await
+    }
+
+    async fn call_bridge(
+        &self,
+        refs: &[&str],
+        method: &str,
+        message: Bytes,
+        limit: Option<Duration>,
+    ) -> Result<Bytes, Status> {
+        let mut request = Request::new(message);
+        for r#ref in refs {
+            request.metadata_mut().append("buildkit-controlapi-buildid", r#ref.parse().unwrap());
+        }
+        if let Some(limit) = limit {
+            request.set_timeout(limit);
+        }
+        let path = format!("/moby.buildkit.v1.frontend.LLBBridge/{method}");
+        raw::unary(&self.channel, &path, request).await.map(tonic::Response::into_inner)
+    }
+
+    /// As if the process were killed: the connection is gone at once, without a word.
+    pub(crate) fn cut(&self) {
+        let wire = self.wire.lock().unwrap().take().expect("cut once");
+        // The daemon may have been faster.
+        let _ = wire.shutdown(Shutdown::Both);
+    }
+}
+
+/// One connection, for the calls of the control API alone.
 pub(crate) async fn connect(socket: &Path) -> ControlClient<Channel> {
-    let socket = socket.to_owned();
-    let connector = tower::service_fn(move |_: http::Uri| {
-        let socket = socket.clone();
-        async move { UnixStream::connect(socket).await.map(TokioIo::new) }
-    });
-    let channel = Endpoint::from_static("http://localhost")
-        .http2_max_header_list_size(16 << 20)
-        .connect_with_connector(connector)
-        .await
-        .unwrap();
-    ControlClient::new(channel).max_decoding_message_size(64 << 20)
-}
-
-/// A session that lasts until it is dropped.
-#[derive(Debug)]
-pub(crate) struct UserSession {
-    tasks: JoinSet<Result<(), Status>>,
-    greeted: tokio::sync::oneshot::Receiver<()>,
-}
-
-impl UserSession {
-    /// Opens the session `id` on `client`'s connection.
-    pub(crate) fn open(mut client: ControlClient<Channel>, id: &str) -> Self {
-        let (near, far) = tokio::io::duplex(256 << 10);
-        let (mut reader, mut writer) = tokio::io::split(far);
-        let (sender, receiver) = mpsc::channel(4);
-        let (greeting, greeted) = tokio::sync::oneshot::channel();
-        let mut request = Request::new(ReceiverStream::new(receiver));
-        let metadata = request.metadata_mut();
-        metadata.insert("x-docker-expose-session-uuid", id.parse().unwrap());
-        for method in ["/moby.filesync.v1.FileSync/DiffCopy", "/grpc.health.v1.Health/Check"] {
-            metadata.append("x-docker-expose-session-grpc-method", method.parse().unwrap());
-        }
-        let mut tasks = JoinSet::new();
-        tasks.spawn(async move {
-            let incoming = tokio_stream::once(Ok::<_, std::io::Error>(near)).chain(tokio_stream::pending());
-            let _ = Server::builder().add_service(ControlServer::new(Context)).serve_with_incoming(incoming).await;
-            Ok(())
-        });
-        tasks.spawn(async move {
-            let mut buffer = vec![0; 32 << 10];
-            while let Ok(count @ 1..) = reader.read(&mut buffer).await {
-                if sender.send(BytesMessage { data: buffer[..count].to_vec() }).await.is_err() {
-                    break;
-                }
-            }
-            Ok(())
-        });
-        tasks.spawn(async move {
-            let mut greeting = Some(greeting);
-            let mut input = client.session(request).await?.into_inner();
-            while let Some(message) = input.next().await {
-                let _ = writer.write_all(&message?.data).await;
-                if let Some(greeting) = greeting.take() {
-                    let _ = greeting.send(());
-                }
-            }
-            Err(Status::ok("the session has ended"))
-        });
-        Self { tasks, greeted }
-    }
-
-    /// Resolves when the daemon has sent the first bytes of its HTTP/2 preface.
-    pub(crate) async fn greeted(&mut self) {
-        (&mut self.greeted).await.unwrap();
-    }
-
-    /// The status with which the daemon ended the session.
-    pub(crate) async fn ended(mut self) -> Status {
-        loop {
-            match self.tasks.join_next().await.expect("the session's task is gone").unwrap() {
-                Ok(()) => {}
-                Err(status) => return status,
-            }
-        }
-    }
-}
-
-/// What the pod may call in a session: `Status` stands for the streams of a build context.
-#[derive(Debug)]
-struct Context;
-
-type Boxed<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
-
-#[tonic::async_trait]
-impl Control for Context {
-    type StatusStream = Boxed<StatusResponse>;
-
-    async fn status(&self, request: Request<StatusRequest>) -> Result<Response<Self::StatusStream>, Status> {
-        let mib: usize = request.into_inner().r#ref.parse().unwrap();
-        let piece = || {
-            let log = VertexLog { msg: vec![1; 1 << 20], ..VertexLog::default() };
-            Ok(StatusResponse { logs: vec![log], ..StatusResponse::default() })
-        };
-        Ok(Response::new(Box::pin(tokio_stream::iter((0..mib).map(move |_| piece())))))
-    }
-
-    async fn solve(&self, _: Request<SolveRequest>) -> Result<Response<SolveResponse>, Status> {
-        Err(Status::unimplemented(""))
-    }
-
-    async fn list_workers(&self, _: Request<ListWorkersRequest>) -> Result<Response<ListWorkersResponse>, Status> {
-        Err(Status::unimplemented(""))
-    }
-
-    async fn info(&self, _: Request<InfoRequest>) -> Result<Response<InfoResponse>, Status> {
-        Err(Status::unimplemented(""))
-    }
-
-    type SessionStream = Boxed<BytesMessage>;
-
-    async fn session(&self, _: Request<Streaming<BytesMessage>>) -> Result<Response<Self::SessionStream>, Status> {
-        Err(Status::unimplemented(""))
-    }
-
-    async fn disk_usage(&self, _: Request<DiskUsageRequest>) -> Result<Response<DiskUsageResponse>, Status> {
-        Err(Status::unimplemented(""))
-    }
-
-    type PruneStream = Boxed<UsageRecord>;
-
-    async fn prune(&self, _: Request<PruneRequest>) -> Result<Response<Self::PruneStream>, Status> {
-        Err(Status::unimplemented(""))
-    }
-
-    type ListenBuildHistoryStream = Boxed<BuildHistoryEvent>;
-
-    async fn listen_build_history(
-        &self,
-        _: Request<BuildHistoryRequest>,
-    ) -> Result<Response<Self::ListenBuildHistoryStream>, Status> {
-        Err(Status::unimplemented(""))
-    }
-
-    async fn update_build_history(
-        &self,
-        _: Request<UpdateBuildHistoryRequest>,
-    ) -> Result<Response<UpdateBuildHistoryResponse>, Status> {
-        Err(Status::unimplemented(""))
-    }
+    User::connect(socket).await.control()
 }

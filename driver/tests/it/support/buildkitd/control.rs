@@ -1,0 +1,205 @@
+//! The control API: the part of a build that is no gateway call, and what is asked about builds, caches and workers.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use buildfleet_proto::buildkit::control_server::Control;
+use buildfleet_proto::buildkit::*;
+use futures::{Stream, StreamExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::Machine;
+use super::jobs::{Job, Work};
+use super::script;
+use super::seen::{End, Event, Open};
+
+type Boxed<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+#[derive(Debug)]
+pub(super) struct Service(pub(super) Arc<Machine>);
+
+impl Machine {
+    async fn solve(&self, job: &Arc<Job>, driven: bool) -> Result<(), Status> {
+        let works = if driven {
+            job.returned().await?
+        } else {
+            let options = job.request.frontend_attrs.clone();
+            script::run(self, job, &options, "do").await?;
+            vec![Arc::new(Work { options, ..Work::default() })]
+        };
+        for work in works {
+            self.evaluate(job, &work).await?;
+        }
+        for (number, exporter) in job.request.exporters.iter().enumerate() {
+            self.export(job, number, exporter).await?;
+        }
+        Ok(())
+    }
+
+    /// Exporters to the user send `bytes`; with `crash-after` the pod dies once it has handed over so many of them.
+    async fn export(&self, job: &Job, number: usize, exporter: &Exporter) -> Result<(), Status> {
+        if !["tar", "local", "oci", "docker"].contains(&exporter.r#type.as_str()) {
+            job.fact("containerimage.digest", "sha256:0");
+            return Ok(());
+        }
+        let number_of = |name: &str| exporter.attrs.get(name).map(|text| text.parse::<usize>().unwrap());
+        let session = self.sessions.find(&job.request.session, self.clocks.session).await?;
+        let end = number_of("crash-after");
+        let done = std::sync::atomic::AtomicUsize::new(0);
+        let sent = |bytes| {
+            self.seen.exported.fetch_add(bytes, Ordering::SeqCst);
+            let sum = done.fetch_add(bytes, Ordering::SeqCst) + bytes;
+            if end.is_some_and(|end| sum >= end) {
+                self.crash.cancel();
+            }
+        };
+        session.export(number, number_of("bytes").unwrap_or_default(), sent).await
+    }
+}
+
+#[tonic::async_trait]
+impl Control for Service {
+    async fn list_workers(&self, _: Request<ListWorkersRequest>) -> Result<Response<ListWorkersResponse>, Status> {
+        let version = BuildkitVersion { version: "v0.33.1".to_owned(), ..BuildkitVersion::default() };
+        let platform = Platform { os: "linux".to_owned(), architecture: "arm64".to_owned(), ..Platform::default() };
+        let record = WorkerRecord {
+            id: self.0.name.clone(),
+            platforms: vec![platform],
+            buildkit_version: Some(version),
+            ..WorkerRecord::default()
+        };
+        Ok(Response::new(ListWorkersResponse { record: vec![record] }))
+    }
+
+    async fn info(&self, _: Request<InfoRequest>) -> Result<Response<InfoResponse>, Status> {
+        Err(Status::internal("the daemon answers this itself"))
+    }
+
+    async fn solve(&self, request: Request<SolveRequest>) -> Result<Response<SolveResponse>, Status> {
+        let machine = &self.0;
+        let _open = Open::new(&machine.seen, |seen| &seen.solving);
+        let request = request.into_inner();
+        let driven = request.frontend.is_empty() && request.definition.is_none();
+        let mut under_way = machine.jobs.begin(request, driven)?;
+        let job = Arc::clone(&under_way.job);
+        let solved = machine.solve(&job, driven).await;
+        under_way.ends(if solved.is_ok() { End::Done } else { End::Failed });
+        solved?;
+        Ok(Response::new(SolveResponse { exporter_response: job.answer(&machine.name) }))
+    }
+
+    type SessionStream = Boxed<BytesMessage>;
+
+    async fn session(
+        &self,
+        request: Request<Streaming<BytesMessage>>,
+    ) -> Result<Response<Self::SessionStream>, Status> {
+        let (metadata, _, mut input) = request.into_parts();
+        let (near, far) = tokio::io::duplex(64 << 10);
+        let (mut reader, mut writer) = tokio::io::split(far);
+        let (sender, receiver) = mpsc::channel(1);
+        tokio::spawn(async move {
+            while let Some(Ok(message)) = input.next().await {
+                if writer.write_all(&message.data).await.is_err() {
+                    return;
+                }
+            }
+            // The user's half is closed, or broke off: BuildKit reads the same from both.
+            let _ = writer.shutdown().await;
+        });
+        tokio::spawn(async move {
+            let mut buffer = vec![0; 32 << 10];
+            while let Ok(count @ 1..) = reader.read(&mut buffer).await {
+                if sender.send(Ok(BytesMessage { data: buffer[..count].to_vec() })).await.is_err() {
+                    return;
+                }
+            }
+        });
+        tokio::spawn(Arc::clone(&self.0.sessions).hold(metadata.into_headers(), near));
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+
+    type StatusStream = Boxed<StatusResponse>;
+
+    /// The headers go out at once, before the build is found.
+    async fn status(&self, request: Request<StatusRequest>) -> Result<Response<Self::StatusStream>, Status> {
+        let open = Open::new(&self.0.seen, |seen| &seen.open_statuses);
+        let (machine, r#ref) = (Arc::clone(&self.0), request.into_inner().r#ref);
+        machine.seen.happens(Event::Status(r#ref.clone()));
+        let told = async move {
+            let found = machine.jobs.find(&r#ref, machine.clocks.status).await;
+            let seen = Arc::clone(&machine.seen);
+            let told: Self::StatusStream = match found {
+                Err(status) => Box::pin(tokio_stream::once(Err(status))),
+                Ok(job) => Box::pin(job.follow().map(move |response| {
+                    let _open = &open;
+                    let bytes = response.logs.iter().map(|log| log.msg.len()).sum();
+                    seen.told.fetch_add(bytes, Ordering::SeqCst);
+                    Ok(response)
+                })),
+            };
+            told
+        };
+        let mut response: Response<Self::StatusStream> = Response::new(Box::pin(futures::stream::once(told).flatten()));
+        let now = "2026-01-01T00:00:00.000000000Z".parse().unwrap();
+        response.metadata_mut().insert("buildkit-current-timestamp", now);
+        Ok(response)
+    }
+
+    async fn disk_usage(&self, _: Request<DiskUsageRequest>) -> Result<Response<DiskUsageResponse>, Status> {
+        let record = UsageRecord { id: self.0.name.clone(), size: 1, ..UsageRecord::default() };
+        Ok(Response::new(DiskUsageResponse { record: vec![record] }))
+    }
+
+    type PruneStream = Boxed<UsageRecord>;
+
+    async fn prune(&self, _: Request<PruneRequest>) -> Result<Response<Self::PruneStream>, Status> {
+        Ok(Response::new(Box::pin(tokio_stream::empty())))
+    }
+
+    type ListenBuildHistoryStream = Boxed<BuildHistoryEvent>;
+
+    /// What there is now; builds that come later are not told of.
+    async fn listen_build_history(
+        &self,
+        request: Request<BuildHistoryRequest>,
+    ) -> Result<Response<Self::ListenBuildHistoryStream>, Status> {
+        let request = request.into_inner();
+        let event = |r#type: BuildHistoryEventType, job: &Arc<Job>| {
+            let record = BuildHistoryRecord { r#ref: job.r#ref().to_owned(), ..BuildHistoryRecord::default() };
+            BuildHistoryEvent { r#type: r#type.into(), record: Some(record) }
+        };
+        let active = self.0.jobs.active();
+        let mut events: Vec<_> = active.iter().map(|job| event(BuildHistoryEventType::Started, job)).collect();
+        if !request.active_only {
+            let finished = self.0.jobs.finished();
+            events.extend(finished.iter().rev().map(|job| event(BuildHistoryEventType::Complete, job)));
+        }
+        let wanted = |event: &BuildHistoryEvent| event.record.as_ref().is_some_and(|it| it.r#ref == request.r#ref);
+        events.retain(|event| request.r#ref.is_empty() || wanted(event));
+        let limit = usize::try_from(request.limit).unwrap();
+        events.truncate(if limit == 0 { events.len() } else { limit });
+        let told = tokio_stream::iter(events.into_iter().map(Ok));
+        Ok(Response::new(if request.early_exit {
+            Box::pin(told)
+        } else {
+            Box::pin(told.chain(futures::stream::pending()))
+        }))
+    }
+
+    async fn update_build_history(
+        &self,
+        request: Request<UpdateBuildHistoryRequest>,
+    ) -> Result<Response<UpdateBuildHistoryResponse>, Status> {
+        let request = request.into_inner();
+        // To finalise what is not there is no error in BuildKit, to delete it is one.
+        if request.delete && !self.0.jobs.forget(&request.r#ref) {
+            return Err(Status::not_found(format!("no such record {}", request.r#ref)));
+        }
+        Ok(Response::new(UpdateBuildHistoryResponse::default()))
+    }
+}
