@@ -54,6 +54,11 @@ impl Lease {
         present.unwrap_or_else(|| self.upstream.clone()).requests().await
     }
 
+    /// Why the pod did not answer, for users to see beside it; `None` once it has.
+    pub(crate) fn remark(&self, why: Option<&str>) {
+        self.fleet.remark(self.pod(), why);
+    }
+
     fn present(&self) -> Option<(Upstream, bool)> {
         self.fleet.present(self.pod(), self.upstream.incarnation)
     }

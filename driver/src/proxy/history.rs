@@ -165,7 +165,7 @@ pub(super) async fn elsewhere(archive: &Archive<'_>, reference: &str) -> Lease {
 /// Status of such a build: its log, or its progress.
 pub(super) async fn log(question: &Question, mut respond: SendResponse<Bytes>, lease: Lease) {
     let Ok(mut reply) = Reply::begin(&mut respond, answers::now()) else { return };
-    let mut hearing = Hearing::new(lease, question, Patience::Listening);
+    let mut hearing = Hearing::new(lease, question, Patience::Working(None));
     if let Ok(trailers) = fanout::pass_on(&mut hearing, &mut reply).await {
         reply.end(trailers);
     }

@@ -57,22 +57,13 @@ impl NodeFleet {
         Roll { reachable, unreachable, unknown }
     }
 
-    /// A pod that can be reached did not answer: users see why beside it until it does again.
-    pub(crate) fn remark(&self, name: &PodName, why: &str) {
-        self.update(|state| {
-            if let Some(link) = state.links.get_mut(name) {
-                link.remark = Some(why.to_owned());
-            }
-        });
-    }
-
-    /// A pod has answered.
-    pub(crate) fn clear_remark(&self, name: &PodName) {
-        let remarked = self.state().links.get(name).is_some_and(|link| link.remark.is_some());
-        if remarked {
+    /// Why a pod that can be reached did not answer, for users to see beside it; `None` once it has.
+    pub(in crate::fleet) fn remark(&self, name: &PodName, why: Option<&str>) {
+        let news = self.state().links.get(name).is_some_and(|link| link.remark.as_deref() != why);
+        if news {
             self.update(|state| {
                 if let Some(link) = state.links.get_mut(name) {
-                    link.remark = None;
+                    link.remark = why.map(str::to_owned);
                 }
             });
         }

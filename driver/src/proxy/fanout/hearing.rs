@@ -73,6 +73,7 @@ enum Answer {
 /// Why an answer broke off.
 #[derive(Debug)]
 enum BrokenOff {
+    Silent(Status),
     Http(h2::Error),
     /// In words that go on after "pod NAME".
     Malformed(&'static str),
@@ -107,13 +108,21 @@ impl Hearing {
             // What has come counts, however late it is fetched.
             biased;
             heard = self.answer.next(&self.lease) => heard,
-            why = doubt(&self.lease, self.patience, awaited.then_some(LIFE), self.begun) => return Heard::Failed(why),
+            why = doubt(&self.lease, self.patience, awaited.then_some(LIFE), self.begun) => Err(BrokenOff::Silent(why)),
         };
-        match heard {
-            Ok(heard) => heard,
-            Err(BrokenOff::Http(error)) => Heard::Failed(forward::lost(&self.lease, &error).await),
-            Err(BrokenOff::Malformed(what)) => Heard::Failed(unavailable(&self.lease, what)),
-        }
+        let status = match heard {
+            Ok(heard) => {
+                if awaited {
+                    self.lease.remark(None);
+                }
+                return heard;
+            }
+            Err(BrokenOff::Silent(status)) => status,
+            Err(BrokenOff::Http(error)) => forward::lost(&self.lease, &error).await,
+            Err(BrokenOff::Malformed(what)) => unavailable(&self.lease, what),
+        };
+        self.lease.remark(Some(&status.message));
+        Heard::Failed(status)
     }
 }
 

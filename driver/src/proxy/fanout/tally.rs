@@ -1,7 +1,9 @@
 //! What became of one call on each of the pods, and what the client is told about the pods that did not answer it.
 //!
 //! gRPC has no place for a warning beside an answer, and no client of BuildKit would show one. It goes where it can be
-//! found: a trailer, the daemon's log, and the pod's reason in `buildfleet inspect`.
+//! found: a trailer, the daemon's log, and the pod's reason in `buildfleet inspect`, which [`Hearing`] gives it.
+//!
+//! [`Hearing`]: super::Hearing
 
 use http::{HeaderMap, HeaderName};
 
@@ -50,7 +52,6 @@ impl<'a> Tally<'a> {
         match end {
             Heard::Message(_) => {}
             Heard::End(trailers) => {
-                self.fleet.clear_remark(pod);
                 if wire::code(&trailers) == Some(0) {
                     self.answered = true;
                     return;
@@ -62,7 +63,6 @@ impl<'a> Tally<'a> {
             Heard::Failed(status) => {
                 let text = &status.message;
                 tracing::warn!(node = %self.fleet.name(), %pod, call = self.call, "{text}");
-                self.fleet.remark(pod, &format!("{}: {text}", self.call));
                 self.missing.push(text.clone());
                 self.first.get_or_insert_with(|| status.trailers());
             }

@@ -30,7 +30,7 @@ pub(super) async fn follow(
         let owner = if asked.r#ref.is_empty() { Owner::Unknown } else { archive.owner(&asked.r#ref).await };
         match owner {
             Owner::Here(lease) => {
-                let hearing = Hearing::new(lease, question, Patience::Listening);
+                let hearing = Hearing::new(lease, question, Patience::Working(None));
                 let told = told_by_owner(hearing, archive, reply).await?;
                 Ok(told.unwrap_or_else(|| Status::new(Code::Ok, "").trailers()))
             }
