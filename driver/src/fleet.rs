@@ -1,6 +1,7 @@
 //! The pods of one node as one thing: started when needed, ready when they answer, warm connections, and the story of a wait.
 
 mod ask;
+mod bulk;
 mod error;
 mod follow;
 mod lease;
@@ -14,6 +15,7 @@ mod view;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use bulk::Bulk;
 pub use error::StartError;
 pub(crate) use lease::Fate;
 pub use lease::Lease;

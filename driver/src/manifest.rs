@@ -12,6 +12,7 @@ use crate::builder::Node;
 use crate::options::KubernetesOptions;
 
 mod affinity;
+mod drain;
 mod pod;
 #[cfg(test)]
 mod tests;
@@ -56,7 +57,8 @@ pub fn deployment(node: &Node, options: &KubernetesOptions, namespace: &str, rep
             replicas: Some(i32::try_from(replicas).unwrap_or(i32::MAX)),
             revision_history_limit: Some(REVISIONS_KEPT),
             selector: LabelSelector { match_labels: Some(app_label(node)), match_expressions: None },
-            // An old pod goes only when its successor is ready: an image that cannot be pulled takes no builder away.
+            // An old pod goes only when its successor is ready: an image that cannot be pulled takes no builder away. One
+            // that waits for its builds does not hold up the others: it is no longer counted.
             strategy: Some(DeploymentStrategy {
                 type_: Some("RollingUpdate".to_owned()),
                 rolling_update: Some(RollingUpdateDeployment {

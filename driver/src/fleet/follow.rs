@@ -1,17 +1,17 @@
 //! Follows a node's pods: dials each that runs until it answers, and keeps one connection to it.
 
 use std::collections::BTreeMap;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use buildfleet_proto::buildkit::ListWorkersResponse;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
-use super::upstream::{Driver, ProbeError, Upstream};
-use super::{NodeFleet, ping};
-use crate::backend::DialError;
+use super::upstream::{ProbeError, Upstream};
+use super::{NodeFleet, bulk, ping};
+use crate::backend::{DialError, Dialed};
 use crate::builder::PodName;
 use crate::report;
 
@@ -25,16 +25,18 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 /// A pod that does not answer for long is asked once a second.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
+/// Moves the bytes of a connection until it ends.
+type Driving = AbortOnDropHandle<Result<(), h2::Error>>;
+
+/// Why there is no connection to a pod.
 #[derive(Debug, thiserror::Error)]
-enum ConnectError {
+pub(super) enum ConnectError {
     #[error("failed to dial")]
     Dial(#[source] DialError),
     #[error("did not answer the dial within {} s", DIAL.as_secs())]
     Silent,
     #[error("buildkitd does not answer")]
     Probe(#[source] ProbeError),
-    #[error("the connection was lost")]
-    Lost,
 }
 
 /// Runs until the fleet closes or its backend is gone.
@@ -91,9 +93,9 @@ async fn keep_connected(fleet: Arc<NodeFleet>, pod: PodName, incarnation: u64) {
                 let version = ping::version_of(&workers);
                 fleet.answered(&upstream, workers);
                 tracing::debug!(%pod, transport = %upstream.transport, "a pod is ready");
+                let lines = upstream.lines();
                 let errands = async {
-                    ping::learn(&fleet, &upstream, version).await;
-                    std::future::pending::<()>().await;
+                    tokio::join!(ping::learn(&fleet, &upstream, version), bulk::keep(&fleet, &pod, lines));
                 };
                 tokio::select! {
                     () = errands => {}
@@ -130,24 +132,20 @@ impl Drop for LostOnDrop<'_> {
     }
 }
 
+/// A byte stream to the pod, in time.
+pub(super) async fn dial(fleet: &NodeFleet, pod: &PodName) -> Result<Dialed, ConnectError> {
+    let dialed = tokio::time::timeout(DIAL, fleet.backend().dial(pod)).await.map_err(|_| ConnectError::Silent)?;
+    dialed.map_err(ConnectError::Dial)
+}
+
 async fn connect(
     fleet: &NodeFleet,
     pod: &PodName,
     incarnation: u64,
-) -> Result<(Upstream, Driver, ListWorkersResponse), ConnectError> {
-    let dialed = tokio::time::timeout(DIAL, fleet.backend().dial(pod)).await.map_err(|_| ConnectError::Silent)?;
-    let dialed = dialed.map_err(ConnectError::Dial)?;
-    let (upstream, mut driver) =
-        Upstream::greet(pod.clone(), incarnation, dialed).await.map_err(ConnectError::Probe)?;
-    let workers = {
-        let mut asked = pin!(upstream.list_workers());
-        tokio::select! {
-            workers = &mut asked => workers.map_err(ConnectError::Probe)?,
-            ended = &mut driver => match ended {
-                Ok(()) => return Err(ConnectError::Lost),
-                Err(error) => return Err(ConnectError::Probe(ProbeError::Http(error))),
-            },
-        }
-    };
+) -> Result<(Upstream, Driving, ListWorkersResponse), ConnectError> {
+    let dialed = dial(fleet, pod).await?;
+    let (upstream, driver) = Upstream::greet(pod.clone(), incarnation, dialed).await.map_err(ConnectError::Probe)?;
+    let driver = AbortOnDropHandle::new(tokio::spawn(driver));
+    let workers = upstream.list_workers().await.map_err(ConnectError::Probe)?;
     Ok((upstream, driver, workers))
 }

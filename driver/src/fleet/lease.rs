@@ -7,6 +7,7 @@ use bytes::Bytes;
 use h2::client::SendRequest;
 
 use super::NodeFleet;
+use super::bulk::Bulk;
 use super::upstream::Upstream;
 use crate::backend::{PodPhase, Pods};
 use crate::builder::PodName;
@@ -57,6 +58,12 @@ impl Lease {
     /// Why the pod did not answer, for users to see beside it; `None` once it has.
     pub(crate) fn remark(&self, why: Option<&str>) {
         self.fleet.remark(self.pod(), why);
+    }
+
+    /// A place for a stream that carries much, as a Session does: apart from the small calls of other builds.
+    pub(crate) async fn bulk(&self) -> Result<Bulk, h2::Error> {
+        let present = self.present().map(|(upstream, _)| upstream);
+        present.unwrap_or_else(|| self.upstream.clone()).bulk().await
     }
 
     fn present(&self) -> Option<(Upstream, bool)> {

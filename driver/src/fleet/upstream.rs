@@ -10,6 +10,7 @@ use prost::Message;
 use tokio_util::sync::CancellationToken;
 
 use super::ask::{self, AskError, Method};
+use super::bulk::{Bulk, Lines};
 use crate::backend::{ByteStream, Dialed, Transport};
 use crate::builder::PodName;
 use crate::wire;
@@ -25,6 +26,7 @@ pub(crate) struct Upstream {
     pub(crate) incarnation: u64,
     pub(crate) transport: Transport,
     requests: SendRequest<Bytes>,
+    lines: Lines,
     lost: CancellationToken,
 }
 
@@ -46,7 +48,14 @@ impl Upstream {
     /// Greets the pod. The returned driver has to be polled from now on.
     pub(crate) async fn greet(pod: PodName, incarnation: u64, dialed: Dialed) -> Result<(Self, Driver), ProbeError> {
         let (requests, driver) = wire::client().handshake(dialed.stream).await.map_err(ProbeError::Http)?;
-        let upstream = Self { pod, incarnation, transport: dialed.transport, requests, lost: CancellationToken::new() };
+        let upstream = Self {
+            pod,
+            incarnation,
+            transport: dialed.transport,
+            requests,
+            lines: Lines::new(),
+            lost: CancellationToken::new(),
+        };
         Ok((upstream, driver))
     }
 
@@ -71,6 +80,22 @@ impl Upstream {
             () = self.lost.cancelled() => return Err(h2::Error::from(h2::Reason::CONNECT_ERROR)),
         }
         Ok(requests)
+    }
+
+    /// A place for a stream that carries much, on a connection that no small calls use if there is one.
+    pub(super) async fn bulk(&self) -> Result<Bulk, h2::Error> {
+        let placed = tokio::select! {
+            placed = self.lines.place() => placed,
+            () = self.lost.cancelled() => None,
+        };
+        match placed {
+            Some(bulk) => Ok(bulk),
+            None => self.requests().await.map(Bulk::shared),
+        }
+    }
+
+    pub(super) fn lines(&self) -> &Lines {
+        &self.lines
     }
 
     /// Resolves when the connection is lost, or given up because its pod has ended.

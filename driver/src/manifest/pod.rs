@@ -12,7 +12,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use crate::builder::Node;
 use crate::options::{self, KubernetesOptions, Resources};
 
-use super::{TLS_PORT, affinity, annotations, labels, tls_secret_name};
+use super::{TLS_PORT, affinity, annotations, drain, labels, tls_secret_name};
 
 /// The container that runs `buildkitd`.
 pub const CONTAINER: &str = "buildkitd";
@@ -23,9 +23,6 @@ const QEMU_IMAGE: &str = "tonistiigi/binfmt:latest";
 
 /// The user of the rootless image.
 const ROOTLESS_USER: i64 = 1000;
-
-/// How long `buildkitd` may take to end its builds, as Kubernetes would have it by itself.
-const GRACE_SECONDS: i64 = 30;
 
 const STATE_VOLUME: &str = "buildkitd";
 const CERTIFICATES_VOLUME: &str = "certs";
@@ -56,7 +53,7 @@ pub(super) fn template(node: &Node, options: &KubernetesOptions) -> PodTemplateS
             node_selector: (!options.nodeselector.is_empty()).then(|| options.nodeselector.clone()),
             tolerations: (!options.tolerations.is_empty())
                 .then(|| options.tolerations.iter().map(toleration).collect()),
-            termination_grace_period_seconds: Some(GRACE_SECONDS),
+            termination_grace_period_seconds: Some(drain::grace_seconds(options)),
             // RUN steps are other people's code: nothing of the cluster is put into the pod that it does not need.
             automount_service_account_token: Some(false),
             enable_service_links: Some(false),
@@ -82,6 +79,7 @@ fn buildkitd(node: &Node, options: &KubernetesOptions) -> Container {
         security_context: Some(security(options)),
         volume_mounts: Some(mounts(options)),
         readiness_probe: Some(readiness(options)),
+        lifecycle: drain::wait_for_builds(options),
         ..Container::default()
     }
 }

@@ -13,7 +13,7 @@ use crate::options::{DriverOptions, parse_driver_opts};
 /// Name of the golden file, name of the node, driver options, platforms, flags of `buildkitd`, pods.
 type Case = (&'static str, &'static str, &'static [&'static str], &'static str, &'static [&'static str], u32);
 
-const CASES: [Case; 12] = [
+const CASES: [Case; 14] = [
     ("default", "kube0", &[], "", &[], 1),
     ("exec-only", "kube0", &["transport=exec"], "", &[], 1),
     ("rootless", "kube0", &["rootless=true"], "", &[], 2),
@@ -41,6 +41,8 @@ const CASES: [Case; 12] = [
         &[],
         1,
     ),
+    ("drain", "kube0", &["drain-timeout=1m30.5s"], "", &[], 1),
+    ("drain-none", "kube0", &["drain-timeout=0"], "", &[], 1),
     ("platforms", "kube0", &["nodeselector=disk=ssd"], "linux/amd64,linux/386", &[], 0),
     (
         "flags",
@@ -140,6 +142,28 @@ fn no_probe_can_kill_a_busy_builder() {
     for case in &CASES {
         let container = container(&rendered(case));
         assert_eq!((container.liveness_probe, container.startup_probe), (None, None), "{}", case.0);
+    }
+}
+
+#[test]
+fn a_pod_may_wait_for_its_builds_and_then_end_before_it_is_killed() {
+    for (given, waits, grace) in [
+        ("replicas=1", Some(3600), 3630),
+        ("drain-timeout=2h", Some(7200), 7230),
+        ("drain-timeout=1ms", Some(1), 31),
+        ("drain-timeout=0", None, 30),
+        ("drain-timeout=0s,rootless=true", None, 30),
+        ("drain-timeout=30m,rootless=true", Some(1800), 1830),
+    ] {
+        let options = options(&[given]);
+        let deployment = deployment(&node("kube0", "", &[]), &options, "builds", 1);
+        assert_eq!(pod(&deployment).termination_grace_period_seconds, Some(grace), "{given}");
+        let lifecycle = container(&deployment).lifecycle;
+        let command = lifecycle.and_then(|lifecycle| lifecycle.pre_stop?.exec?.command);
+        assert_eq!(command.is_some(), waits.is_some(), "{given}");
+        let script = command.map(|command| command[2].clone()).unwrap_or_default();
+        let wanted = waits.map(|seconds| format!("end=$(($(date +%s) + {seconds}))")).unwrap_or_default();
+        assert!(script.contains(&wanted) && (waits.is_none() || script.contains(unix_address(&options))), "{script}");
     }
 }
 

@@ -18,7 +18,7 @@ use super::forward::{self, Passing, RelayError, Untouched};
 use super::sessions::{Session, SessionId};
 use super::tunnel::{Ending, Tunnel};
 use crate::builder::PodName;
-use crate::fleet::Lease;
+use crate::fleet::{Bulk, Lease};
 use crate::shutdown::Shutdown;
 use crate::wire;
 
@@ -94,8 +94,8 @@ async fn serve(session: Arc<Session>, lease: Lease, detach: CancellationToken, d
         () = session.gone.cancelled() => return,
         () = detach.cancelled() => return,
     };
-    let mut connection = match opened {
-        Ok(Ok(connection)) => connection,
+    let (mut connection, _place) = match opened {
+        Ok(Ok(opened)) => opened,
         Ok(Err(error)) => {
             tracing::debug!(pod = %lease.pod(), %error, "a pod did not take a session");
             return;
@@ -141,19 +141,19 @@ async fn serve(session: Arc<Session>, lease: Lease, detach: CancellationToken, d
     .await;
 }
 
-async fn open(session: &Session, lease: &Lease) -> Result<Connection<Tunnel, Bytes>, h2::Error> {
-    let mut requests = lease.requests().await?;
+/// The place is kept for as long as the connection.
+async fn open(session: &Session, lease: &Lease) -> Result<(Connection<Tunnel, Bytes>, Bulk), h2::Error> {
+    let mut place = lease.bulk().await?;
     let mut request = Request::from_parts(session.head.clone(), ());
     *request.uri_mut() = forward::absolute(request.uri());
-    let (response, to_pod) = requests.send_request(request, false)?;
-    drop(requests);
+    let (response, to_pod) = place.requests().send_request(request, false)?;
     let response = response.await?;
     if response.body().is_end_stream() {
         tracing::warn!(pod = %lease.pod(), "the pod refused a session: {}", wire::message_text(response.headers()));
         return Err(Reason::REFUSED_STREAM.into());
     }
     let tunnel = Tunnel::new(response.into_body(), to_pod, Ending::HalfClose);
-    wire::server().handshake(tunnel).await
+    Ok((wire::server().handshake(tunnel).await?, place))
 }
 
 /// One call of a pod, handed to the user's end.

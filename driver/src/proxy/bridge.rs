@@ -111,7 +111,7 @@ enum End {
     Refused(Status),
 }
 
-async fn ask(build: &Arc<Build>, question: &Question, method: &str) -> Result<Answer, End> {
+async fn ask(build: &Arc<Build>, question: &Question, method: &str) -> Result<Box<Answer>, End> {
     let effect = Effect::of(method);
     let mut number = build.latest();
     loop {

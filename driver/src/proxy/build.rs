@@ -73,7 +73,7 @@ struct Attempt {
 /// How a call on a pod came out.
 #[derive(Debug)]
 pub(super) enum Outcome {
-    Answered(Answer),
+    Answered(Box<Answer>),
     /// The pod ended this one call and lives on.
     Reset(h2::Reason),
     /// The pod has ended, in words that name it and the reason.
@@ -353,7 +353,7 @@ impl Build {
 pub(super) async fn outcome(lease: &Lease, result: Result<Answer, h2::Error>) -> Outcome {
     match result {
         Ok(answer) => match forward::broken_off(lease, answer.end()) {
-            None => Outcome::Answered(answer),
+            None => Outcome::Answered(Box::new(answer)),
             Some(fate) => Outcome::Lost(format!("{} ({})", fate.text, answer.text())),
         },
         Err(error) if error.is_reset() && error.is_remote() && lease.is_usable() => {

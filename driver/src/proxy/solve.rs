@@ -36,7 +36,7 @@ pub(super) async fn serve(request: Request<RecvStream>, mut respond: SendRespons
 }
 
 enum End {
-    Answer(unary::Answer),
+    Answer(Box<unary::Answer>),
     Reset(h2::Reason),
     Refused(crate::wire::Status),
 }

@@ -3,10 +3,12 @@
 mod accounts;
 mod cold_start;
 mod deaths;
+mod drain;
 mod failures;
 mod in_cluster;
 mod job;
 mod lifecycle;
+mod many_pods;
 mod memory;
 mod nodes;
 mod transports;

@@ -3,16 +3,9 @@
 use std::time::Duration;
 
 use super::pods::FakePods;
+use super::{LONG, ready};
 use crate::backend::PodPhase::Running;
-use crate::fleet::{NodeFleet, PingAnswer, Remembered};
-
-const LONG: Duration = Duration::from_secs(60);
-
-async fn ready(fleet: &NodeFleet, wanted: u32) {
-    let mut snapshots = fleet.watch();
-    let ready = snapshots.wait_for(|snapshot| snapshot.ready == wanted);
-    tokio::time::timeout(LONG, ready).await.expect("the pods are not ready").unwrap();
-}
+use crate::fleet::{PingAnswer, Remembered};
 
 fn remembered(version: &str) -> Remembered {
     let ping = PingAnswer { answer: "before".into(), version: version.to_owned() };

@@ -1,6 +1,7 @@
 //! Pods in this process: each speaks as much HTTP/2 and gRPC as a fleet asks of one, and does what a test says.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use h2::server::SendResponse;
 use http::{HeaderMap, HeaderValue, Request};
 use tokio::io::DuplexStream;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
 use crate::backend::{
     ApplyError, Backend, DeleteError, DialError, Dialed, LogStream, LogsError, LogsWanted, Pod, PodPhase, Pods,
@@ -31,6 +32,8 @@ pub(super) struct Told {
     pub(super) version: String,
     /// What Ping answers; `None` refuses it.
     pub(super) pong: Option<&'static [u8]>,
+    /// Connections that one pod takes at a time.
+    pub(super) most: usize,
 }
 
 /// The pods of one node.
@@ -40,8 +43,9 @@ pub(super) struct FakePods {
     told: Arc<Mutex<Told>>,
     /// Every call, as `pod connection method`.
     calls: Arc<watch::Sender<Vec<String>>>,
-    /// Connections that stand, by pod.
-    connections: Arc<watch::Sender<BTreeMap<PodName, Vec<u32>>>>,
+    /// Connections that stand, with their servers.
+    connections: Arc<watch::Sender<BTreeMap<(PodName, u32), AbortHandle>>>,
+    dials: AtomicU32,
     /// Builds that have begun and are not over.
     builds: watch::Sender<Vec<String>>,
     servers: Mutex<JoinSet<()>>,
@@ -50,12 +54,13 @@ pub(super) struct FakePods {
 impl FakePods {
     pub(super) fn new() -> Arc<Self> {
         let pods = Pods { known: true, applied: true, ..Pods::default() };
-        let told = Told { version: "v0.33.1".to_owned(), pong: Some(b"pong") };
+        let told = Told { version: "v0.33.1".to_owned(), pong: Some(b"pong"), most: usize::MAX };
         Arc::new(Self {
             pods: watch::Sender::new(pods),
             told: Arc::new(Mutex::new(told)),
             calls: Arc::default(),
             connections: Arc::default(),
+            dials: AtomicU32::new(0),
             builds: watch::Sender::default(),
             servers: Mutex::default(),
         })
@@ -100,6 +105,32 @@ impl FakePods {
         tokio::time::timeout(Duration::from_secs(60), enough).await.expect("the calls do not come").unwrap();
     }
 
+    /// The numbers of a pod's connections that stand: dials of all pods are counted from one.
+    pub(super) fn connections(&self, pod: &str) -> Vec<u32> {
+        self.connections.borrow().keys().filter(|(name, _)| name.as_str() == pod).map(|(_, number)| *number).collect()
+    }
+
+    /// The numbers of the connections on which a method was called.
+    pub(super) fn called_on(&self, method: &str) -> Vec<u32> {
+        let calls = self.calls.borrow();
+        let of_method = calls.iter().filter(|call| call.ends_with(&format!("/{method}")));
+        of_method.map(|call| call.split(' ').nth(1).unwrap().parse().unwrap()).collect()
+    }
+
+    pub(super) fn break_connection(&self, number: u32) {
+        let connections = self.connections.borrow();
+        connections.iter().find(|((_, other), _)| *other == number).unwrap().1.abort();
+    }
+
+    /// The pod is not there any more.
+    pub(super) fn end(&self, name: &str) {
+        self.pods.send_modify(|pods| pods.pods.retain(|pod| pod.name.as_str() != name));
+    }
+
+    pub(super) fn dials(&self) -> u32 {
+        self.dials.load(Ordering::SeqCst)
+    }
+
     /// Builds that a pod still holds open.
     pub(super) fn open_builds(&self) -> usize {
         self.builds.borrow().len()
@@ -117,26 +148,25 @@ impl Backend for FakePods {
     }
 
     async fn dial(&self, pod: &PodName) -> Result<Dialed, DialError> {
+        let number = self.dials.fetch_add(1, Ordering::SeqCst) + 1;
+        if self.connections(pod.as_str()).len() >= self.told.lock().unwrap().most {
+            let source = "no further connection".into();
+            return Err(DialError::Failed { pod: pod.clone(), transport: Transport::Exec, source });
+        }
         let (near, far) = tokio::io::duplex(64 << 10);
-        let mut number = 0;
-        self.connections.send_modify(|connections| {
-            let standing = connections.entry(pod.clone()).or_default();
-            number = standing.last().map_or(1, |last| last + 1);
-            standing.push(number);
-        });
         let server = Server {
             name: format!("{pod} {number}"),
             told: Arc::clone(&self.told),
             calls: Arc::clone(&self.calls),
             builds: self.builds.clone(),
         };
-        let (connections, pod) = (Arc::clone(&self.connections), pod.clone());
-        self.servers.lock().unwrap().spawn(async move {
+        let place = (pod.clone(), number);
+        let stands = Stands(Arc::clone(&self.connections), place.clone());
+        let task = self.servers.lock().unwrap().spawn(async move {
+            let _stands = stands;
             server.serve(far).await;
-            connections.send_modify(|connections| {
-                connections.get_mut(&pod).unwrap().retain(|standing| *standing != number);
-            });
         });
+        self.connections.send_modify(|connections| drop(connections.insert(place, task)));
         Ok(Dialed { stream: Box::new(near), transport: Transport::Exec })
     }
 
@@ -146,6 +176,15 @@ impl Backend for FakePods {
 
     async fn delete(&self) -> Result<(), DeleteError> {
         Ok(())
+    }
+}
+
+/// Takes a connection off the list also when its task is aborted.
+struct Stands(Arc<watch::Sender<BTreeMap<(PodName, u32), AbortHandle>>>, (PodName, u32));
+
+impl Drop for Stands {
+    fn drop(&mut self) {
+        self.0.send_modify(|connections| drop(connections.remove(&self.1)));
     }
 }
 
@@ -171,7 +210,8 @@ impl Server {
         let method = request.uri().path().to_owned();
         let build = request.headers().get("buildkit-controlapi-buildid").map(|id| id.to_str().unwrap().to_owned());
         self.calls.send_modify(|calls| calls.push(format!("{} {method}", self.name)));
-        let question = whole(request.into_body()).await;
+        let (_, body) = request.into_parts();
+        let question = if method.ends_with("/Session") { Vec::new() } else { whole(body).await };
         let answer = match method.rsplit('/').next().unwrap() {
             "ListWorkers" => {
                 let version = self.told.lock().unwrap().version.clone();
@@ -204,6 +244,10 @@ impl Server {
                 let build = build.expect("a call of the gateway names its build");
                 self.builds.send_modify(|builds| builds.retain(|open| *open != build));
                 Some(wire::message(&ReturnResponse {}))
+            }
+            "Session" => {
+                let Ok(_open) = respond.send_response(wire::headers(), false) else { return };
+                return std::future::pending().await;
             }
             _ => None,
         };

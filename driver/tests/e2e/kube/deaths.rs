@@ -1,4 +1,5 @@
-//! A pod ends in the middle of a build: the client is told which one and why, at once, and the next build works.
+//! A pod ends in the middle of a build: the build begins anew on another pod, or its client is told at once which pod it
+//! was and why.
 
 use std::time::Instant;
 
@@ -29,7 +30,8 @@ fn each_client(scene: &Scene, builder: &Builder<'_>, mut end_of: impl FnMut(&str
 fn a_deleted_pod_is_named_in_the_errors_of_its_builds() {
     let scene = Scene::kube();
     let namespace = scene.namespace().name();
-    let builder = scene.create("kube", &format!("--driver kubernetes --driver-opt namespace={namespace} --bootstrap"));
+    let builder =
+        scene.create("kube", &format!("--driver kubernetes --driver-opt namespace={namespace},retry=off --bootstrap"));
     each_client(&scene, &builder, |pod, build| {
         let deleted = Instant::now();
         // Less than the build still takes, which a pod lets come to its end in the time that it is given.
@@ -48,7 +50,7 @@ fn a_pod_that_is_deleted_by_force_is_named_too() {
     let scene = Scene::kube();
     let namespace = scene.namespace().name();
     for (name, transport) in [("by-exec", "exec"), ("by-pod-ip", "pod-ip")] {
-        let opts = format!("namespace={namespace},transport={transport}");
+        let opts = format!("namespace={namespace},transport={transport},retry=off");
         let builder = scene.create(name, &format!("--driver kubernetes --driver-opt {opts} --bootstrap"));
         each_client(&scene, &builder, |pod, build| {
             let deleted = Instant::now();
@@ -67,13 +69,11 @@ fn a_buildkitd_that_is_killed_in_its_pod_is_named_with_its_signal() {
     let scene = Scene::kube();
     let namespace = scene.namespace().name();
     for (name, transport) in [("by-exec", "exec"), ("by-port-forward", "port-forward"), ("by-pod-ip", "pod-ip")] {
-        let opts = format!("namespace={namespace},transport={transport}");
+        let opts = format!("namespace={namespace},transport={transport},retry=off");
         let builder = scene.create(name, &format!("--driver kubernetes --driver-opt {opts} --bootstrap"));
         each_client(&scene, &builder, |pod, build| {
-            let uid = scene.namespace().pod(pod)["metadata"]["uid"].as_str().expect("a uid").to_owned();
-            let buildkitd = processes::that_run("buildkitd").into_iter().find(|process| process.is_in_group(&uid));
             let killed = Instant::now();
-            processes::kill_now(buildkitd.expect("the pod's buildkitd runs on this machine").pid);
+            kill_buildkitd(&scene, pod);
             let failed = build.end().failed();
             println!("{pod}, {transport}: told {:?} after the kill", failed.ended - killed);
             assert!(failed.ended < killed + TOLD, "told {:?} after the kill: {failed}", failed.ended - killed);
@@ -81,4 +81,64 @@ fn a_buildkitd_that_is_killed_in_its_pod_is_named_with_its_signal() {
         });
         builder.remove();
     }
+}
+
+/// As the kernel does when memory runs out.
+fn kill_buildkitd(scene: &Scene, pod: &str) {
+    let uid = scene.namespace().pod(pod)["metadata"]["uid"].as_str().expect("a uid").to_owned();
+    let buildkitd = processes::that_run("buildkitd").into_iter().find(|process| process.is_in_group(&uid));
+    processes::kill_now(buildkitd.expect("the pod's buildkitd runs on this machine").pid);
+}
+
+#[test]
+fn a_build_whose_pod_is_killed_begins_anew_on_another_one_and_says_so() {
+    let scene = Scene::kube();
+    let namespace = scene.namespace().name();
+    for (name, transport) in [("by-exec", "exec"), ("by-port-forward", "port-forward"), ("by-pod-ip", "pod-ip")] {
+        let opts = format!("namespace={namespace},transport={transport},replicas=2");
+        let builder = scene.create(name, &format!("--driver kubernetes --driver-opt {opts} --bootstrap"));
+        for buildx in [false, true] {
+            builder.has_ready(2);
+            let slow = scene.contexts().slow(&format!("{name}-{buildx}"), 6);
+            let build = if buildx { builder.buildx(&slow, "") } else { builder.buildctl(&slow, "") };
+            let build = build.start();
+            build.says(BEGINS);
+            let pod = builder.busy_pods().remove(0);
+            kill_buildkitd(&scene, &pod);
+            build.end().succeeded().says("starting again on another pod").says(&pod).says("137").says("building on");
+        }
+        builder.remove();
+    }
+}
+
+/// One after the other, each with a build in the middle.
+fn survives_kills(scene: &Scene, builder: &Builder<'_>, lane: usize, kills: usize) {
+    for kill in 0..kills {
+        let slow = scene.contexts().slow(&format!("lane-{lane}-{kill}"), 3);
+        let build = if kill % 2 == 0 { builder.buildctl(&slow, "") } else { builder.buildx(&slow, "") };
+        let build = build.within(seconds(60)).start();
+        build.says(BEGINS);
+        let pod = builder.busy_pods().remove(0);
+        scene.namespace().kubectl("delete pod --force --grace-period=0").arg(&pod).succeeds();
+        build.end().succeeded().says(&pod);
+    }
+}
+
+#[test]
+fn fifty_pods_that_are_killed_in_mid_build_cost_no_build() {
+    const NAMES: [&str; 5] = ["lane-a", "lane-b", "lane-c", "lane-d", "lane-e"];
+    let scene = Scene::kube();
+    let namespace = scene.namespace().name();
+    let begun = Instant::now();
+    let builders = NAMES.map(|name| {
+        let opts = format!("namespace={namespace},replicas=2");
+        scene.create(name, &format!("--driver kubernetes --driver-opt {opts} --bootstrap"))
+    });
+    std::thread::scope(|threads| {
+        for (lane, builder) in builders.iter().enumerate() {
+            let scene = &scene;
+            threads.spawn(move || survives_kills(scene, builder, lane, 10));
+        }
+    });
+    println!("50 kills and 50 builds in {:?}", begun.elapsed());
 }

@@ -1,7 +1,7 @@
 //! What goes wrong on this machine, and how it is told.
 
 use super::buildkitds;
-use crate::support::clock::seconds;
+use crate::support::clock::{seconds, wait_for};
 use crate::support::contexts::BEGINS;
 use crate::support::processes;
 use crate::support::scene::Scene;
@@ -9,7 +9,7 @@ use crate::support::scene::Scene;
 #[test]
 fn a_buildkitd_that_dies_in_mid_build_is_named_at_once_and_started_again() {
     let scene = Scene::local();
-    let builder = scene.create("laptop", "--driver local --bootstrap");
+    let builder = scene.create("laptop", "--driver local --driver-opt retry=off --bootstrap");
     let slow = scene.contexts().slow("slow", 25);
     for buildx in [false, true] {
         let pod = builder.has_ready(1).remove(0);
@@ -26,6 +26,37 @@ fn a_buildkitd_that_dies_in_mid_build_is_named_at_once_and_started_again() {
         // The next build waits for the new process.
         builder.buildctl(&scene.contexts().hello(), "").succeeds();
     }
+}
+
+#[test]
+fn a_build_waits_for_the_new_process_of_its_only_pod_and_begins_anew() {
+    let scene = Scene::local();
+    let builder = scene.create("laptop", "--driver local --bootstrap");
+    for buildx in [false, true] {
+        builder.has_ready(1);
+        let slow = scene.contexts().slow(&format!("slow-{buildx}"), 5);
+        let build = if buildx { builder.buildx(&slow, "") } else { builder.buildctl(&slow, "") };
+        let build = build.start();
+        build.says(BEGINS);
+        processes::kill_now(buildkitds(&scene)[0]);
+        build.end().succeeded().says("killed by SIGKILL").says("building on laptop0-0");
+    }
+}
+
+#[test]
+fn an_export_that_was_begun_is_not_begun_anew() {
+    let scene = Scene::local();
+    let builder = scene.create("laptop", "--driver local --bootstrap");
+    // Large enough to be under way for a while.
+    let large = scene.contexts().with("large", "RUN dd if=/dev/urandom of=/data bs=1M count=1500\n");
+    let out = scene.path("out.tar");
+    let build = builder.buildctl(&large, "--output").arg(format!("type=tar,dest={}", out.display()));
+    let build = build.within(seconds(120)).start();
+    wait_for("the export", seconds(90), || std::fs::metadata(&out).is_ok_and(|file| file.len() > 0).then_some(()));
+    let killed = std::time::Instant::now();
+    processes::kill_now(buildkitds(&scene)[0]);
+    let failed = build.end().failed().says("was not begun anew, because a part of its export was delivered");
+    assert!(failed.ended - killed < seconds(3), "{failed}");
 }
 
 #[test]

@@ -64,6 +64,13 @@ impl<'a> Builder<'a> {
         ready.map(|pod| pod["Name"].as_str().expect("a name").to_owned()).collect()
     }
 
+    /// The pods that have a build.
+    pub(crate) fn busy_pods(&self) -> Vec<String> {
+        let pods = self.pods();
+        let busy = pods.iter().filter(|pod| pod["Builds"].as_u64().is_some_and(|builds| builds > 0));
+        busy.map(|pod| pod["Name"].as_str().expect("a name").to_owned()).collect()
+    }
+
     /// Waits until this many pods are ready.
     pub(crate) fn has_ready(&self, wanted: usize) -> Vec<String> {
         wait_for(&format!("{wanted} ready pods of {}", self.name), seconds(40), || {

@@ -47,9 +47,9 @@ impl Contexts {
         dir
     }
 
-    /// A step that takes this long, in whole seconds, and says [`BEGINS`] first.
+    /// A step that takes this long, in whole seconds, and says [`BEGINS`] first. No other context has the same step.
     pub(crate) fn slow(&self, name: &str, seconds: u32) -> PathBuf {
-        self.with(name, &format!("RUN echo \"begins $((6 * 7))\" && sleep {seconds}\n"))
+        self.with(name, &format!("RUN : {name} && echo \"begins $((6 * 7))\" && sleep {seconds}\n"))
     }
 }
 

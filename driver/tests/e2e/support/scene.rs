@@ -1,10 +1,10 @@
 //! A private place for one test: directories, a daemon and docker's configuration of its own, and nothing left at the end.
 
-use std::cell::OnceCell;
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
@@ -39,7 +39,7 @@ pub(crate) struct Scene {
     namespace: Option<Namespace>,
     user: Option<User>,
     dir: TempDir,
-    contexts: OnceCell<Contexts>,
+    contexts: OnceLock<Contexts>,
     environment: Vec<(&'static str, PathBuf)>,
     tools: &'static Tools,
     _share: Share,
@@ -71,7 +71,7 @@ impl Scene {
             ("BUILDFLEET_LOG", "buildfleet=debug".into()),
         ];
         symlink(&tools.docker_buildx, at("docker/cli-plugins/docker-buildx")).expect("a directory of our own");
-        Self { namespace: None, user: None, dir, contexts: OnceCell::new(), environment, tools, _share: share }
+        Self { namespace: None, user: None, dir, contexts: OnceLock::new(), environment, tools, _share: share }
     }
 
     /// Without a cluster, and with all programs run by a user without privileges.

@@ -1,0 +1,147 @@
+//! A pod is told to go in the middle of builds: they end well, it goes after them, and new builds go elsewhere.
+
+use std::time::Instant;
+
+use crate::support::builder::Builder;
+use crate::support::call::Call;
+use crate::support::clock::{seconds, wait_for};
+use crate::support::contexts::BEGINS;
+use crate::support::processes;
+use crate::support::scene::Scene;
+use crate::support::tools::cluster;
+
+/// From the end of a pod's last build to its own: three looks, a second apart, and `buildkitd`'s end.
+const GONE: std::time::Duration = seconds(15);
+
+/// Builds of both clients, which begin before `order` is given to the pod and end after it.
+fn builds_outlive(scene: &Scene, builder: &Builder<'_>, order: impl FnOnce(&str)) {
+    let contexts = [("slow", 20), ("slower", 21)].map(|(name, seconds)| scene.contexts().slow(name, seconds));
+    let builds = [builder.buildctl(&contexts[0], "").start(), builder.buildx(&contexts[1], "").start()];
+    for build in &builds {
+        build.says(BEGINS);
+    }
+    let busy: Vec<String> = builder
+        .pods()
+        .iter()
+        .filter(|pod| pod["Builds"] != 0)
+        .map(|pod| pod["Name"].as_str().unwrap().to_owned())
+        .collect();
+    let [pod] = &busy[..] else { panic!("builds run in {busy:?}") };
+    let ordered = Instant::now();
+    order(pod);
+    let is_going = || !scene.namespace().pod(pod)["metadata"]["deletionTimestamp"].is_null();
+    wait_for("the pod's order to go", seconds(15), || is_going().then_some(()));
+    assert!(ordered.elapsed() < seconds(18), "the builds may have ended before the pod was told to go");
+    for build in builds {
+        let built = build.end().succeeded();
+        println!("{pod}: built {:?} after the order", built.ended - ordered);
+    }
+    wait_for("the pod's end", GONE, || (!scene.namespace().pods().contains(pod)).then_some(()));
+    println!("{pod}: gone {:?} after the order", ordered.elapsed());
+}
+
+fn kube<'a>(scene: &'a Scene, opts: &str) -> Builder<'a> {
+    let namespace = scene.namespace().name();
+    scene.create("kube", &format!("--driver kubernetes --driver-opt namespace={namespace}{opts} --bootstrap"))
+}
+
+#[test]
+fn builds_outlive_the_deletion_of_their_pod_privileged_and_rootless() {
+    for opts in ["", ",rootless=true"] {
+        let scene = Scene::kube();
+        let builder = kube(&scene, opts);
+        builds_outlive(&scene, &builder, |pod| {
+            scene.namespace().kubectl("delete pod --wait=false").arg(pod).succeeds();
+            // The next one does not wait for the old pod.
+            let built = builder.buildctl(&scene.contexts().hello(), "").succeeds().says("machine: x86_64");
+            assert!(built.took < seconds(15), "{built}");
+        });
+        builder.has_ready(1);
+    }
+}
+
+#[test]
+fn builds_outlive_a_stop() {
+    let scene = Scene::kube();
+    let builder = kube(&scene, ",replicas=2");
+    builds_outlive(&scene, &builder, |_| builder.stop());
+    assert_eq!(builder.status(), "stopped");
+    assert_eq!(scene.namespace().pods(), Vec::<String>::new());
+}
+
+#[test]
+fn builds_outlive_a_node_with_fewer_replicas() {
+    let scene = Scene::kube();
+    let builder = kube(&scene, ",replicas=2");
+    builder.has_ready(2);
+    builds_outlive(&scene, &builder, |pod| {
+        // Kubernetes would choose the idle one, or any.
+        let first = "controller.kubernetes.io/pod-deletion-cost=-1";
+        scene.namespace().kubectl("annotate pod").arg(pod).arg(first).succeeds();
+        let namespace = scene.namespace().name();
+        let opts = format!("--node kube0 --driver-opt namespace={namespace},replicas=1 --bootstrap");
+        scene.create("kube", &opts);
+    });
+    builder.has_ready(1);
+}
+
+#[test]
+fn builds_outlive_a_rollout() {
+    let scene = Scene::kube();
+    let builder = kube(&scene, "");
+    builds_outlive(&scene, &builder, |pod| {
+        scene.namespace().kubectl("rollout restart deployment kube0").succeeds();
+        // At no time is there no pod for a new build.
+        wait_for("the new pod", seconds(15), || {
+            let ready = builder.ready_pods();
+            assert!(!ready.is_empty());
+            ready.iter().any(|ready| ready != pod).then_some(())
+        });
+        let built = builder.buildctl(&scene.contexts().hello(), "").succeeds().says("machine: x86_64");
+        assert!(built.took < seconds(10), "{built}");
+    });
+    builder.has_ready(1);
+}
+
+/// A machine that gets no pods until the test has ended.
+struct Cordoned(String);
+
+impl Drop for Cordoned {
+    fn drop(&mut self) {
+        let _ = Call::new(&cluster().kubectl).arg("uncordon").arg(&self.0).end();
+    }
+}
+
+#[test]
+fn builds_outlive_the_eviction_from_a_drained_machine() {
+    // Another test's pods could be kept from the machine.
+    let scene = Scene::kube_alone();
+    let builder = kube(&scene, "");
+    let mut cordoned = None;
+    let mut drained = None;
+    builds_outlive(&scene, &builder, |pod| {
+        let machine = scene.namespace().machine_of(pod);
+        cordoned = Some(Cordoned(machine.clone()));
+        let drain = Call::new(&cluster().kubectl).words("drain --pod-selector app=kube0 --delete-emptydir-data");
+        drained = Some(drain.arg(machine).start());
+    });
+    drained.expect("it was asked for").end().succeeded().says("evicted");
+    let pod = builder.has_ready(1).remove(0);
+    assert_ne!(Some(scene.namespace().machine_of(&pod)), cordoned.map(|machine| machine.0.clone()));
+}
+
+#[test]
+fn a_buildkitd_that_hangs_does_not_keep_its_pod_for_the_whole_drain() {
+    let scene = Scene::kube();
+    let builder = kube(&scene, "");
+    let pod = builder.has_ready(1).remove(0);
+    let uid = scene.namespace().pod(&pod)["metadata"]["uid"].as_str().expect("a uid").to_owned();
+    let buildkitd = processes::that_run("buildkitd").into_iter().find(|process| process.is_in_group(&uid));
+    let pid = nix::unistd::Pid::from_raw(buildkitd.expect("the pod's buildkitd runs on this machine").pid);
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGSTOP).expect("it runs");
+    let ordered = Instant::now();
+    scene.namespace().kubectl("delete pod --wait=false").arg(&pod).succeeds();
+    // Three looks of ten seconds, then the thirty that every buildkitd has for its end.
+    wait_for("the pod's end", seconds(85), || (!scene.namespace().pods().contains(&pod)).then_some(()));
+    println!("{pod}: gone {:?} after the order", ordered.elapsed());
+}
