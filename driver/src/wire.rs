@@ -92,6 +92,7 @@ pub(crate) enum Code {
     InvalidArgument = 3,
     NotFound = 5,
     ResourceExhausted = 8,
+    Unimplemented = 12,
     Unavailable = 14,
 }
 
@@ -175,7 +176,8 @@ pub(crate) fn code(trailers: &HeaderMap) -> Option<u16> {
     trailers.get("grpc-status")?.to_str().ok()?.parse().ok()
 }
 
-fn percent_encoded(text: &str) -> HeaderValue {
+/// Any text as a header may hold it.
+pub(crate) fn percent_encoded(text: &str) -> HeaderValue {
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {
         match byte {

@@ -3,6 +3,7 @@
 mod books;
 mod orders;
 mod places;
+mod roll;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
