@@ -10,10 +10,13 @@ mod build;
 mod builds;
 mod client;
 mod clues;
+mod content;
 mod deframe;
+mod fanout;
 mod finished;
 mod forward;
 mod handles;
+mod history;
 mod ping;
 mod placed;
 mod route;
@@ -97,7 +100,7 @@ impl NodeProxy {
 pub async fn serve(stream: UnixStream, node: Arc<NodeProxy>, shutdown: Shutdown) {
     let client = Arc::new(Client::new(&stream, node, shutdown.clone()));
     let node = client.node().fleet().name();
-    let greeting = wire::server().handshake::<_, Bytes>(stream);
+    let greeting = wire::serve(wire::buffered(stream));
     let greeted = tokio::select! {
         greeted = tokio::time::timeout(GREETING, greeting) => greeted,
         () = shutdown.draining() => return,
@@ -152,12 +155,16 @@ async fn call(request: Request<RecvStream>, respond: SendResponse<Bytes>, client
         Route::Health => answers::health(request, respond),
         Route::Info => answers::info(respond, fleet),
         Route::ListWorkers => answers::list_workers(request, respond, &client).await,
-        Route::CacheOrHistory if fleet.is_idle() => answers::nothing(respond, request.uri().path()),
-        Route::Traces if !client.has_pod() => answers::nothing(respond, request.uri().path()),
+        Route::DiskUsage => fanout::disk_usage(request, respond, &client.archive()).await,
+        Route::Prune => fanout::prune(request, respond, &client.archive()).await,
+        Route::ListenHistory => history::listen(request, respond, &client.archive()).await,
+        Route::UpdateHistory => history::update(request, respond, &client.archive()).await,
+        Route::Content => content::serve(request, respond, &client.archive()).await,
+        Route::Traces if !client.has_pod() => answers::send(respond, Some(wire::message(&()))),
         Route::Session => session::serve(request, respond, &client).await,
         Route::Solve => solve::serve(request, respond, &client).await,
         Route::Status => status::serve(request, respond, &client).await,
         Route::Bridge => bridge::serve(request, respond, &client).await,
-        Route::CacheOrHistory | Route::Traces | Route::Other => forward::to_pod(request, respond, &client).await,
+        Route::Traces | Route::Other => forward::to_pod(request, respond, &client).await,
     }
 }

@@ -4,9 +4,10 @@
 
 use std::path::PathBuf;
 
-const PROTOS: [&str; 4] = [
+const PROTOS: [&str; 5] = [
     "moby/buildkit/control.proto",
     "moby/buildkit/gateway.proto",
+    "containerd/content.proto",
     "grpc/health/health.proto",
     "buildfleet/fleet.proto",
 ];

@@ -17,6 +17,12 @@ pub mod buildkit {
     }
 }
 
+/// containerd's content store (`containerd.services.content.v1`), cut down likewise.
+pub mod content {
+    #![allow(missing_debug_implementations, unreachable_pub, unused_qualifications, clippy::all)]
+    include!("generated/containerd.services.content.v1.rs");
+}
+
 /// gRPC's health protocol (`grpc.health.v1`).
 pub mod health {
     #![allow(missing_debug_implementations, unreachable_pub, unused_qualifications, clippy::all)]

@@ -61,6 +61,11 @@ impl Lease {
         self.upstream().requests().await
     }
 
+    /// Why the pod did not answer, for users to see beside it; `None` once it has.
+    pub(crate) fn remark(&self, why: Option<&str>) {
+        self.fleet.remark(self.pod(), why);
+    }
+
     /// A place for a stream that carries much, as a Session does: apart from the small calls of other builds.
     pub(crate) async fn bulk(&self) -> Result<Bulk, h2::Error> {
         self.upstream().bulk().await

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use buildfleet_proto::buildkit::ListWorkersResponse;
 use tokio::time::Instant;
 
+use super::placements::Placements;
 use super::upstream::Upstream;
 use super::view::{Learned, Link, Wish};
 use crate::backend::{PodPhase, Pods};
@@ -20,6 +21,7 @@ pub(super) struct State {
     pub(super) wish: Wish,
     /// What ListWorkers answers before a pod was ever seen.
     pub(super) platforms: Vec<Platform>,
+    pub(super) placements: Placements,
     /// When the backend last took an order for these pods from this process.
     pub(super) ordered: Option<Instant>,
 }

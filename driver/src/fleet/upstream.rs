@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use buildfleet_proto::buildkit::{ListWorkersRequest, ListWorkersResponse};
 use bytes::Bytes;
-use h2::client::{Connection, SendRequest};
+use h2::client::SendRequest;
 use prost::Message;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -40,7 +40,7 @@ pub(crate) struct Upstream {
 }
 
 /// The part of a connection that moves its bytes; somebody has to poll it.
-pub(super) type Driver = Connection<Heard, Bytes>;
+pub(super) type Driver = wire::Client<wire::Buffered<Heard>>;
 
 /// Why a connection is no more, as far as it shows here.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -166,5 +166,5 @@ impl Upstream {
 
 async fn greet(dialed: Dialed, pulse: &Pulse) -> Result<(SendRequest<Bytes>, Driver), ProbeError> {
     let stream = Heard::new(dialed.stream, pulse.clone());
-    wire::client().handshake(stream).await.map_err(ProbeError::Http)
+    wire::connect(wire::buffered(stream)).await.map_err(ProbeError::Http)
 }

@@ -90,6 +90,8 @@ pub(super) struct Link {
     pub(super) transport: Option<Transport>,
     /// Why the last try failed, when it did.
     pub(super) trouble: Option<String>,
+    /// What was not answered over a connection that stands, and is not made up for yet.
+    pub(super) remark: Option<String>,
     /// Builds of this daemon that run there.
     pub(super) builds: u32,
 }
@@ -159,7 +161,7 @@ fn pod_view(pod: &Pod, link: Option<&Link>) -> PodSnapshot {
     };
     let told = || pod.story.iter().rev().find(|line| line.trouble).map(|line| line.text.clone());
     let reason = match status {
-        PodStatus::Ready => None,
+        PodStatus::Ready => link.and_then(|link| link.remark.clone()),
         PodStatus::Starting => link.and_then(|link| link.trouble.clone()),
         PodStatus::Failed => pod.last_end.as_ref().map(ToString::to_string).or_else(told),
         PodStatus::Pending | PodStatus::Terminating => told(),

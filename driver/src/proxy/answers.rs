@@ -1,11 +1,14 @@
 //! Calls that the daemon answers itself, from what it knows: no pod is started for them.
 
+use std::time::SystemTime;
+
+use buildfleet_proto::Timestamp;
 use buildfleet_proto::buildkit::{BuildkitVersion, InfoResponse};
 use buildfleet_proto::health::{HealthCheckResponse, health_check_response::ServingStatus};
 use bytes::Bytes;
 use h2::RecvStream;
 use h2::server::SendResponse;
-use http::Request;
+use http::{HeaderName, HeaderValue, Request};
 
 use super::client::Client;
 use super::unary::{self, Question};
@@ -40,13 +43,6 @@ pub(super) async fn list_workers(request: Request<RecvStream>, mut respond: Send
     send(respond, Some(wire::message(&fleet.workers())));
 }
 
-/// The usage, history or prune of a node without pods: nothing. Traces that no pod has a part in: taken, and dropped.
-pub(super) fn nothing(respond: SendResponse<Bytes>, path: &str) {
-    let unary = path.ends_with("/DiskUsage") || path.ends_with("/Export");
-    // Each of the answers without anything in it is the empty message.
-    send(respond, unary.then(|| wire::message(&())));
-}
-
 /// One message, or none, with the status OK.
 pub(super) fn send(mut respond: SendResponse<Bytes>, message: Option<Bytes>) {
     let done = Status::new(Code::Ok, "");
@@ -59,5 +55,29 @@ pub(super) fn send(mut respond: SendResponse<Bytes>, message: Option<Bytes>) {
     };
     if let Err(error) = sent {
         tracing::debug!(%error, "a client left before its answer");
+    }
+}
+
+/// The clock of who answers: `buildkitd` sends it with progress and history, before it looks for anything
+/// (`control/control.go`, v0.33).
+pub(super) fn now() -> Option<(HeaderName, HeaderValue)> {
+    let name = HeaderName::from_static("buildkit-current-timestamp");
+    timestamp(SystemTime::now()).map(|now| (name, now))
+}
+
+fn timestamp(time: SystemTime) -> Option<HeaderValue> {
+    HeaderValue::from_str(&Timestamp::from(time).to_string()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn the_time_is_told_as_buildkit_tells_it() {
+        let time = SystemTime::UNIX_EPOCH + Duration::new(1_700_000_000, 5);
+        assert_eq!(timestamp(time).unwrap(), "2023-11-14T22:13:20.000000005Z");
     }
 }

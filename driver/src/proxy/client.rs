@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use super::NodeProxy;
 use super::build::status_of;
 use super::clues::Peer;
+use super::fanout::Archive;
 use crate::builder::PodName;
 use crate::fleet::Lease;
 use crate::placement::Placing;
@@ -100,6 +101,12 @@ impl Client {
     pub(super) fn has_pod(&self) -> bool {
         let latest = self.invocation().latest.clone();
         latest.is_some_and(|pod| self.node.fleet().visit(&pod).is_some())
+    }
+
+    /// What the node's pods keep of what they did.
+    pub(super) fn archive(&self) -> Archive<'_> {
+        let NodeProxy { fleet, finished, builds, .. } = &*self.node;
+        Archive { fleet, finished, builds, shutdown: &self.shutdown }
     }
 
     /// A build gave a graph back, from which another one may start.

@@ -111,10 +111,11 @@ impl Finished {
         self.builds.borrow().owner(reference, SystemTime::now()).cloned()
     }
 
-    /// A build's record was deleted.
-    pub fn forget(&self, reference: &str) {
+    /// A pod has a build's record no more.
+    pub fn forget(&self, reference: &str, pod: &PodName) {
         self.builds.send_if_modified(|builds| {
-            builds.0.contains_key(reference) && Arc::make_mut(&mut builds.0).remove(reference).is_some()
+            let known = builds.0.get(reference).is_some_and(|place| place.pod == *pod);
+            known && Arc::make_mut(&mut builds.0).remove(reference).is_some()
         });
     }
 
@@ -205,7 +206,9 @@ mod tests {
         finished.record("r1", &pod("b"), ago(5));
         finished.record("r1", &pod("a"), ago(10));
         assert_eq!(finished.owner("r1"), Some(pod("b")));
-        finished.forget("r1");
+        finished.forget("r1", &pod("a"));
+        assert_eq!(finished.owner("r1"), Some(pod("b")));
+        finished.forget("r1", &pod("b"));
         assert_eq!(finished.owner("r1"), None);
     }
 
@@ -217,9 +220,9 @@ mod tests {
         assert!(watch.has_changed().unwrap());
         watch.mark_unchanged();
         finished.record("r1", &pod("a"), ago(5));
-        finished.forget("r2");
+        finished.forget("r2", &pod("a"));
         assert!(!watch.has_changed().unwrap());
-        finished.forget("r1");
+        finished.forget("r1", &pod("a"));
         assert!(watch.has_changed().unwrap());
     }
 

@@ -15,8 +15,12 @@ pub(super) enum Route {
     Status,
     /// A call by which a client drives its build.
     Bridge,
-    /// Reads or trims what pods keep. Without a pod there is nothing, and none is started to say so.
-    CacheOrHistory,
+    /// What pods keep: asked of all of them, or of the one that has it. None is started to be asked.
+    DiskUsage,
+    Prune,
+    ListenHistory,
+    UpdateHistory,
+    Content,
     /// A client's own traces, which it sends at its end whatever it did: they go where its build went, or nowhere.
     Traces,
     /// The stream that tunnels the client's own services.
@@ -33,11 +37,13 @@ impl Route {
             "/moby.buildkit.v1.Control/ListWorkers" => Self::ListWorkers,
             "/moby.buildkit.v1.Control/Solve" => Self::Solve,
             "/moby.buildkit.v1.Control/Status" => Self::Status,
-            "/moby.buildkit.v1.Control/DiskUsage"
-            | "/moby.buildkit.v1.Control/Prune"
-            | "/moby.buildkit.v1.Control/ListenBuildHistory" => Self::CacheOrHistory,
+            "/moby.buildkit.v1.Control/DiskUsage" => Self::DiskUsage,
+            "/moby.buildkit.v1.Control/Prune" => Self::Prune,
+            "/moby.buildkit.v1.Control/ListenBuildHistory" => Self::ListenHistory,
+            "/moby.buildkit.v1.Control/UpdateBuildHistory" => Self::UpdateHistory,
             "/opentelemetry.proto.collector.trace.v1.TraceService/Export" => Self::Traces,
             "/moby.buildkit.v1.Control/Session" => Self::Session,
+            _ if path.starts_with("/containerd.services.content.v1.Content/") => Self::Content,
             _ if path.starts_with("/moby.buildkit.v1.frontend.LLBBridge/") => Self::Bridge,
             _ => Self::Other,
         }
@@ -54,7 +60,12 @@ mod tests {
             ("/grpc.health.v1.Health/Check", Route::Health),
             ("/moby.buildkit.v1.Control/Info", Route::Info),
             ("/moby.buildkit.v1.Control/ListWorkers", Route::ListWorkers),
-            ("/moby.buildkit.v1.Control/DiskUsage", Route::CacheOrHistory),
+            ("/moby.buildkit.v1.Control/DiskUsage", Route::DiskUsage),
+            ("/moby.buildkit.v1.Control/Prune", Route::Prune),
+            ("/moby.buildkit.v1.Control/ListenBuildHistory", Route::ListenHistory),
+            ("/moby.buildkit.v1.Control/UpdateBuildHistory", Route::UpdateHistory),
+            ("/containerd.services.content.v1.Content/Read", Route::Content),
+            ("/containerd.services.content.v1.Content/Write", Route::Content),
             ("/moby.buildkit.v1.Control/Session", Route::Session),
             ("/opentelemetry.proto.collector.trace.v1.TraceService/Export", Route::Traces),
             ("/moby.buildkit.v1.Control/Solve", Route::Solve),

@@ -2,19 +2,20 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use buildfleet_proto::Timestamp;
 use buildfleet_proto::buildkit::StatusRequest;
 use bytes::{Bytes, BytesMut};
 use h2::server::SendResponse;
 use h2::{RecvStream, SendStream};
-use http::{HeaderMap, HeaderValue, Request};
+use http::{HeaderMap, Request};
 use tokio::sync::watch;
 
+use super::answers;
 use super::build::{Build, Stage};
 use super::client::Client;
 use super::forward;
+use super::history;
 use super::unary::{self, Question};
 use super::vertex::Step;
 use crate::fleet::{Lease, NodeSnapshot};
@@ -26,9 +27,6 @@ const AT_ONCE: Duration = Duration::from_millis(300);
 /// What the end of a build may take to be known after the end of its progress, or the other way round.
 const END: Duration = Duration::from_secs(5);
 
-/// The clock of who answers (`control/control.go`, v0.33): sent before anything is known.
-const NOW: &str = "buildkit-current-timestamp";
-
 /// Serves one Status call.
 pub(super) async fn serve(request: Request<RecvStream>, mut respond: SendResponse<Bytes>, client: &Arc<Client>) {
     let (head, mut from) = request.into_parts();
@@ -38,17 +36,16 @@ pub(super) async fn serve(request: Request<RecvStream>, mut respond: SendRespons
     };
     let reference = unary::message::<StatusRequest>(&body).unwrap_or_default().r#ref;
     let question = Question::new(head, body);
+    let archive = client.archive();
     let found = tokio::select! {
+        biased;
         found = client.node().builds().wait_for(client.id(), &reference) => found,
+        lease = history::elsewhere(&archive, &reference) => return history::log(&question, respond, lease).await,
         () = unary::cancelled(&mut respond) => return,
     };
-    let Some(build) = found else {
-        return unary::to_pod(&question, respond, client).await;
-    };
+    let Some(build) = found else { return history::unknown(&question, respond, &archive).await };
     let mut headers = wire::headers();
-    if let Some(now) = timestamp(SystemTime::now()) {
-        headers.headers_mut().insert(NOW, now);
-    }
+    headers.headers_mut().extend(answers::now());
     let Ok(to) = respond.send_response(headers, false) else { return };
     let stage = build.stage();
     let mut progress = Progress { build, question, to, stage, steps: 0 };
@@ -234,10 +231,6 @@ fn news(snapshot: &NodeSnapshot, told: &mut HashSet<String>) -> Vec<String> {
     lines.filter(|line| told.insert(line.clone())).collect()
 }
 
-fn timestamp(now: SystemTime) -> Option<HeaderValue> {
-    HeaderValue::from_str(&Timestamp::from(now).to_string()).ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -260,11 +253,5 @@ mod tests {
             assert_eq!(through.len(), wanted, "cut at {cut}");
             assert_eq!(buffer.len(), cut - wanted, "cut at {cut}");
         }
-    }
-
-    #[test]
-    fn the_time_is_told_as_buildkit_tells_it() {
-        let time = SystemTime::UNIX_EPOCH + Duration::new(1_700_000_000, 5);
-        assert_eq!(timestamp(time).unwrap(), "2023-11-14T22:13:20.000000005Z");
     }
 }

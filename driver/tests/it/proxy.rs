@@ -20,7 +20,8 @@ async fn what_asks_about_a_node_starts_no_pod() {
     client.info(InfoRequest::default()).await.unwrap();
     let usage = client.disk_usage(DiskUsageRequest::default()).await.unwrap().into_inner();
     assert_eq!(usage.record.len(), 0);
-    let mut history = client.listen_build_history(BuildHistoryRequest::default()).await.unwrap().into_inner();
+    let asked = BuildHistoryRequest { early_exit: true, ..BuildHistoryRequest::default() };
+    let mut history = client.listen_build_history(asked).await.unwrap().into_inner();
     assert!(history.next().await.is_none());
     assert_eq!(front.pods.orders(), [0_u32; 0]);
 }

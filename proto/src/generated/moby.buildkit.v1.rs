@@ -240,8 +240,13 @@ pub struct BuildHistoryRecord {
         ::prost::alloc::string::String,
         BuildResultInfo,
     >,
+    /// Counts the changes of a finished record.
+    #[prost(int32, tag = "12")]
+    pub generation: i32,
     #[prost(message, optional, tag = "13")]
     pub trace: ::core::option::Option<Descriptor>,
+    #[prost(bool, tag = "14")]
+    pub pinned: bool,
     #[prost(message, optional, tag = "18")]
     pub external_error: ::core::option::Option<Descriptor>,
 }

@@ -36,6 +36,7 @@ impl NodeFleet {
             let link = state.links.entry(upstream.pod.clone()).or_default();
             link.transport = Some(upstream.transport);
             link.trouble = None;
+            link.remark = None;
             state.upstreams.insert(upstream.pod.clone(), upstream.clone());
             state.workers.insert(upstream.pod.clone(), workers);
             state.learned.workers = state.known_workers();

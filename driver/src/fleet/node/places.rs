@@ -2,7 +2,7 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
@@ -51,6 +51,7 @@ impl NodeFleet {
         let random = RandomState::new().hash_one(());
         let chosen = placement::choose(self.config.loadbalance, placing, random, &ready)?;
         let upstream = state.upstreams.get(&chosen.pod)?.clone();
+        state.placements.record(placing, &chosen, SystemTime::now());
         if !placing.internal {
             state.links.entry(chosen.pod).or_default().builds += 1;
         }

@@ -233,7 +233,7 @@ struct Server {
 
 impl Server {
     async fn serve(self, stream: DuplexStream) {
-        let Ok(mut connection) = wire::server().handshake::<_, Bytes>(stream).await else { return };
+        let Ok(mut connection) = wire::serve(wire::buffered(stream)).await else { return };
         let mut calls = JoinSet::new();
         while let Some(Ok((request, respond))) = connection.accept().await {
             calls.spawn(self.clone().call(request, respond));

@@ -17,6 +17,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use buildfleet_proto::buildkit::control_server::ControlServer;
+use buildfleet_proto::content::content_server::ContentServer;
 use tokio::net::UnixListener;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::UnixListenerStream;
@@ -29,6 +30,7 @@ use self::jobs::Jobs;
 use self::process::Process;
 use self::seen::Seen;
 use self::sessions::Sessions;
+use super::records::{Contents, Records};
 
 /// How long a `buildkitd` waits for what is not there, and keeps what has ended.
 #[derive(Debug, Clone, Copy)]
@@ -67,6 +69,7 @@ struct Machine {
     name: String,
     clocks: Clocks,
     seen: Arc<Seen>,
+    records: Arc<Records>,
     jobs: Arc<Jobs>,
     sessions: Arc<Sessions>,
     doomed: CancellationToken,
@@ -78,6 +81,7 @@ pub(crate) struct FakeBuildkitd {
     pub(crate) name: String,
     pub(crate) socket: PathBuf,
     pub(crate) seen: Arc<Seen>,
+    pub(crate) records: Arc<Records>,
     /// A build has come to where its script wants the pod to end: the test is to end it.
     pub(crate) doomed: CancellationToken,
     process: Process,
@@ -94,17 +98,19 @@ impl FakeBuildkitd {
         let _ = std::fs::remove_file(&socket);
         let listener = Listener::bind(&socket).unwrap();
         listener.set_nonblocking(true).unwrap();
-        let (seen, doomed) = (Arc::new(Seen::default()), CancellationToken::new());
+        let (seen, records) = (Arc::new(Seen::default()), Arc::new(Records::default()));
+        let doomed = CancellationToken::new();
         let machine = Arc::new(Machine {
             name: name.to_owned(),
             clocks,
             seen: Arc::clone(&seen),
-            jobs: Arc::new(Jobs::new(Arc::clone(&seen), clocks.kept)),
+            records: Arc::clone(&records),
+            jobs: Arc::new(Jobs::new(Arc::clone(&seen), Arc::clone(&records), clocks.kept)),
             sessions: Arc::new(Sessions::new(Arc::clone(&seen))),
             doomed: doomed.clone(),
         });
         let process = Process::start(move || serve(listener, machine));
-        Self { name: name.to_owned(), socket, seen, doomed, process }
+        Self { name: name.to_owned(), socket, seen, records, doomed, process }
     }
 
     /// As SIGKILL does: every connection breaks.
@@ -132,5 +138,12 @@ async fn serve(listener: Listener, machine: Arc<Machine>) {
     let control = ControlServer::new(Service(Arc::clone(&machine)));
     let control = control.max_decoding_message_size(16 << 20).max_encoding_message_size(16 << 20);
     let mut server = Server::builder().http2_max_header_list_size(16 << 20).initial_stream_window_size(65_535);
-    server.add_service(control).add_service(Bridge(machine)).serve_with_incoming(incoming).await.unwrap();
+    let contents = ContentServer::new(Contents(Arc::clone(&machine.records)));
+    server
+        .add_service(control)
+        .add_service(contents)
+        .add_service(Bridge(machine))
+        .serve_with_incoming(incoming)
+        .await
+        .unwrap();
 }

@@ -62,10 +62,10 @@ async fn all_hold(socket: &Path, wanted: impl Iterator<Item = Check>) {
         let id = checks.spawn(check(User::connect(socket).await)).id();
         names.push((id, name));
     }
-    let mut failed = Vec::new();
+    let mut failed: Vec<&str> = Vec::new();
     while let Some(done) = checks.join_next_with_id().await {
         if let Err(error) = done {
-            failed.extend(names.iter().filter(|(id, _)| *id == error.id()).map(|(_, name)| name));
+            failed.extend(names.iter().filter(|(id, _)| *id == error.id()).map(|(_, name)| *name));
         }
     }
     assert!(failed.is_empty(), "these do not hold: {failed:#?}");

@@ -63,6 +63,10 @@ impl User {
         ControlClient::new(self.channel.clone()).max_decoding_message_size(LARGEST)
     }
 
+    pub(crate) fn channel(&self) -> Channel {
+        self.channel.clone()
+    }
+
     /// A call of LLBBridge on behalf of the build `ref`.
     pub(crate) async fn bridge(&self, r#ref: &str, method: &str, message: &impl Message) -> Result<Bytes, Status> {
         self.bridge_raw(&[r#ref], method, message.encode_to_vec().into()).await

@@ -17,6 +17,9 @@ use super::jobs::{Job, Work};
 use super::script;
 use super::seen::{End, Event, Open, is_own};
 
+/// Told before anything is looked for.
+const NOW: &str = "buildkit-current-timestamp";
+
 type Boxed<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 #[derive(Debug)]
@@ -138,60 +141,48 @@ impl Control for Service {
             told
         };
         let mut response: Response<Self::StatusStream> = Response::new(Box::pin(futures::stream::once(told).flatten()));
-        let now = "2026-01-01T00:00:00.000000000Z".parse().unwrap();
-        response.metadata_mut().insert("buildkit-current-timestamp", now);
+        response.metadata_mut().insert(NOW, "2026-01-01T00:00:00.000000000Z".parse().unwrap());
         Ok(response)
     }
 
-    async fn disk_usage(&self, _: Request<DiskUsageRequest>) -> Result<Response<DiskUsageResponse>, Status> {
-        let record = UsageRecord { id: self.0.name.clone(), size: 1, ..UsageRecord::default() };
-        Ok(Response::new(DiskUsageResponse { record: vec![record] }))
+    async fn disk_usage(&self, asked: Request<DiskUsageRequest>) -> Result<Response<DiskUsageResponse>, Status> {
+        self.0.records.disk_usage(asked.get_ref()).await.map(Response::new)
     }
 
     type PruneStream = Boxed<UsageRecord>;
 
-    async fn prune(&self, _: Request<PruneRequest>) -> Result<Response<Self::PruneStream>, Status> {
-        Ok(Response::new(Box::pin(tokio_stream::empty())))
+    async fn prune(&self, asked: Request<PruneRequest>) -> Result<Response<Self::PruneStream>, Status> {
+        self.0.records.prune(asked.get_ref()).await.map(Response::new)
     }
 
     type ListenBuildHistoryStream = Boxed<BuildHistoryEvent>;
 
-    /// What there is now; builds that come later are not told of.
+    /// The headers go out at once here, too.
     async fn listen_build_history(
         &self,
-        request: Request<BuildHistoryRequest>,
+        asked: Request<BuildHistoryRequest>,
     ) -> Result<Response<Self::ListenBuildHistoryStream>, Status> {
-        let request = request.into_inner();
-        let event = |r#type: BuildHistoryEventType, job: &Arc<Job>| {
-            let record = BuildHistoryRecord { r#ref: job.r#ref().to_owned(), ..BuildHistoryRecord::default() };
-            BuildHistoryEvent { r#type: r#type.into(), record: Some(record) }
+        let (records, asked) = (Arc::clone(&self.0.records), asked.into_inner());
+        let told = async move {
+            let told: Self::ListenBuildHistoryStream = match records.listen(asked).await {
+                Ok(told) => told,
+                Err(status) => Box::pin(tokio_stream::once(Err(status))),
+            };
+            told
         };
-        let active = self.0.jobs.active();
-        let mut events: Vec<_> = active.iter().map(|job| event(BuildHistoryEventType::Started, job)).collect();
-        if !request.active_only {
-            let finished = self.0.jobs.finished();
-            events.extend(finished.iter().rev().map(|job| event(BuildHistoryEventType::Complete, job)));
-        }
-        let wanted = |event: &BuildHistoryEvent| event.record.as_ref().is_some_and(|it| it.r#ref == request.r#ref);
-        events.retain(|event| request.r#ref.is_empty() || wanted(event));
-        let limit = usize::try_from(request.limit).unwrap();
-        events.truncate(if limit == 0 { events.len() } else { limit });
-        let told = tokio_stream::iter(events.into_iter().map(Ok));
-        Ok(Response::new(if request.early_exit {
-            Box::pin(told)
-        } else {
-            Box::pin(told.chain(futures::stream::pending()))
-        }))
+        let told: Self::ListenBuildHistoryStream = Box::pin(futures::stream::once(told).flatten());
+        let mut response = Response::new(told);
+        response.metadata_mut().insert(NOW, "2026-01-01T00:00:00.000000000Z".parse().unwrap());
+        Ok(response)
     }
 
     async fn update_build_history(
         &self,
-        request: Request<UpdateBuildHistoryRequest>,
+        asked: Request<UpdateBuildHistoryRequest>,
     ) -> Result<Response<UpdateBuildHistoryResponse>, Status> {
-        let request = request.into_inner();
-        // To finalise what is not there is no error in BuildKit, to delete it is one.
-        if request.delete && !self.0.jobs.forget(&request.r#ref) {
-            return Err(Status::not_found(format!("no such record {}", request.r#ref)));
+        self.0.records.update(asked.get_ref()).await?;
+        if asked.get_ref().delete {
+            self.0.jobs.forget(&asked.get_ref().r#ref);
         }
         Ok(Response::new(UpdateBuildHistoryResponse::default()))
     }

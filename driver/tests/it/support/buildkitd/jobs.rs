@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use super::seen::{End, Event, Seen};
+use crate::support::records::Records;
 
 /// One thing that a build says of itself.
 #[derive(Debug, Clone)]
@@ -131,6 +132,7 @@ pub(super) fn random_id() -> String {
 #[derive(Debug)]
 pub(super) struct Jobs {
     seen: Arc<Seen>,
+    records: Arc<Records>,
     /// What Status finds: from Solve's begin until `kept` after its end.
     jobs: watch::Sender<BTreeMap<String, Arc<Job>>>,
     /// What LLBBridge finds: while Solve waits for a client's Return or does what follows.
@@ -141,9 +143,9 @@ pub(super) struct Jobs {
 }
 
 impl Jobs {
-    pub(super) fn new(seen: Arc<Seen>, kept: Duration) -> Self {
+    pub(super) fn new(seen: Arc<Seen>, records: Arc<Records>, kept: Duration) -> Self {
         let (jobs, driven) = Default::default();
-        Self { seen, jobs, driven, history: Mutex::default(), kept }
+        Self { seen, records, jobs, driven, history: Mutex::default(), kept }
     }
 
     /// A new build, until what is returned is dropped.
@@ -164,6 +166,9 @@ impl Jobs {
             over: CancellationToken::new(),
         });
         self.jobs.send_modify(|jobs| drop(jobs.insert(r#ref.clone(), Arc::clone(&job))));
+        if !job.request.internal {
+            self.records.begins(&r#ref);
+        }
         if driven {
             self.driven.send_modify(|jobs| drop(jobs.insert(r#ref, Arc::clone(&job))));
         }
@@ -184,21 +189,9 @@ impl Jobs {
         wait_for(&self.driven, r#ref, patience).await
     }
 
-    pub(super) fn active(&self) -> Vec<Arc<Job>> {
-        let jobs = self.jobs.borrow();
-        jobs.values().filter(|job| !job.over.is_cancelled() && !job.request.internal).cloned().collect()
-    }
-
-    pub(super) fn finished(&self) -> Vec<Arc<Job>> {
-        self.history.lock().unwrap().clone()
-    }
-
-    /// Whether there was such a record.
-    pub(super) fn forget(&self, r#ref: &str) -> bool {
-        let mut history = self.history.lock().unwrap();
-        let before = history.len();
-        history.retain(|job| job.r#ref() != r#ref);
-        history.len() < before
+    /// Its record was deleted.
+    pub(super) fn forget(&self, r#ref: &str) {
+        self.history.lock().unwrap().retain(|job| job.r#ref() != r#ref);
     }
 }
 
@@ -234,6 +227,7 @@ impl Drop for UnderWay {
         job.over.cancel();
         if !job.request.internal {
             jobs.history.lock().unwrap().push(Arc::clone(job));
+            jobs.records.ends(job.r#ref());
         }
         job.news.send_modify(|(_, over)| *over = true);
         jobs.seen.happens(Event::Ended(job.r#ref().to_owned(), self.end));
