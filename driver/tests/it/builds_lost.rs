@@ -98,7 +98,8 @@ async fn an_export_that_was_delivered_in_part_is_not_delivered_again() {
             is_told(built.error(), &victim, "Evicted");
             assert!(built.error().message().contains("export"), "{:?}", built.error());
             let export = built.given.export("0");
-            assert!((1..32 << 20).contains(&export), "{export} bytes of the export came");
+            // What the pod sent last may have been lost with it, on the way to the user.
+            assert!(export < 32 << 20, "{export} bytes of the export came");
             assert!(took < Duration::from_secs(6), "{took:?}");
             assert!(others[0].seen.refs().is_empty(), "it was begun anew");
         });
