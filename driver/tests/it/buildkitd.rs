@@ -14,6 +14,10 @@ async fn the_fake_buildkitd_does_what_a_real_one_does() {
 #[tokio::test]
 async fn a_client_cannot_tell_a_daemon_with_pods_from_a_buildkitd() {
     let front = Front::new();
-    let _pods = front.ready_pods(["kube0-a", "kube0-b", "kube0-c"]).await;
+    let pods = ["kube0-a", "kube0-b", "kube0-c"];
+    let pods = pods.map(|name| FakeBuildkitd::start_with(name, front.directory(), Clocks::REAL));
+    for pod in &pods {
+        front.pods.run(&pod.name, &pod.socket);
+    }
     semantics::hold_through_a_daemon(&front.socket).await;
 }

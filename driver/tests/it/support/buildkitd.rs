@@ -58,7 +58,7 @@ impl Clocks {
     pub(crate) const QUICK: Self = Self {
         status: Duration::from_secs(1),
         bridge: Duration::from_secs(1),
-        session: Duration::from_secs(1),
+        session: Duration::from_secs(2),
         kept: Duration::from_secs(10),
     };
 }

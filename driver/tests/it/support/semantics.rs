@@ -16,6 +16,9 @@ use super::user::offer::Offer;
 use super::user::plan::Plan;
 use super::user::session::UserSession;
 
+/// The longest of the waits takes some 6 s.
+const LIMIT: Duration = Duration::from_secs(30);
+
 type Check = (&'static str, fn(User) -> Pin<Box<dyn Future<Output = ()> + Send>>);
 
 /// The checks by their names.
@@ -59,8 +62,9 @@ async fn all_hold(socket: &Path, wanted: impl Iterator<Item = Check>) {
     let mut checks = JoinSet::new();
     let mut names = Vec::new();
     for (name, check) in wanted {
-        let id = checks.spawn(check(User::connect(socket).await)).id();
-        names.push((id, name));
+        let check = check(User::connect(socket).await);
+        let bounded = async { tokio::time::timeout(LIMIT, check).await.expect("the check hangs") };
+        names.push((checks.spawn(bounded).id(), name));
     }
     let mut failed: Vec<&str> = Vec::new();
     while let Some(done) = checks.join_next_with_id().await {
