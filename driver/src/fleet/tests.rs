@@ -1,6 +1,7 @@
 //! Fleets whose pods are in this process.
 
 mod bulk;
+mod drain;
 mod network;
 mod ping;
 mod pods;
