@@ -3,6 +3,7 @@
 mod bulk;
 mod ping;
 mod pods;
+mod roll;
 
 use std::sync::Arc;
 use std::time::Duration;
