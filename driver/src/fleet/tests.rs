@@ -5,6 +5,7 @@ mod drain;
 mod network;
 mod ping;
 mod pods;
+mod roll;
 mod silence;
 mod stream;
 
