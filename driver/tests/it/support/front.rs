@@ -81,6 +81,13 @@ impl Front {
         buildkitd
     }
 
+    /// The pod ends, and the backend knows how.
+    pub(crate) fn ends(&self, pod: FakeBuildkitd, reason: &str) {
+        let name = pod.name.clone();
+        drop(pod);
+        self.pods.end(&name, reason);
+    }
+
     /// Where the pods' sockets are.
     pub(crate) fn directory(&self) -> &Path {
         self.directory.path()

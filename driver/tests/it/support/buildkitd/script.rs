@@ -3,7 +3,8 @@
 //! `do` runs while the frontend does, `build` when its result is evaluated. Steps stand between spaces: `context` reads the
 //! directory of that name from the user, `policy` asks the session of the source policy, `echo:N` and `refused:N` call the
 //! user with N bytes in or back, `stall` asks for the directory and reads nothing, `sleep:MS`, `log:N` tells N short lines,
-//! `large:N` one message of N bytes, `flood:N` N messages of 1 MiB, `fail:N` fails with N bytes of details, `hang`, `crash`.
+//! `large:N` one message of N bytes, `flood:N` N messages of 1 MiB, `fail:N` fails with N bytes of details, `hang`, `doom`
+//! tells the test that the pod is to end here, and hangs.
 
 use std::collections::HashMap;
 use std::collections::hash_map::DefaultHasher;
@@ -34,7 +35,7 @@ enum Step {
     Flood(usize),
     Fail(usize),
     Hang,
-    Crash,
+    Doom,
 }
 
 impl FromStr for Step {
@@ -56,7 +57,7 @@ impl FromStr for Step {
             "flood" => Self::Flood(number),
             "fail" => Self::Fail(number),
             "hang" => Self::Hang,
-            "crash" => Self::Crash,
+            "doom" => Self::Doom,
             _ => return Err(unknown()),
         })
     }
@@ -150,8 +151,8 @@ async fn take(
             Err(Status::with_details(Code::Unknown, "exit code: 1 „ä“", details.into()))
         }
         Step::Hang => std::future::pending().await,
-        Step::Crash => {
-            machine.crash.cancel();
+        Step::Doom => {
+            machine.doomed.cancel();
             std::future::pending().await
         }
     }

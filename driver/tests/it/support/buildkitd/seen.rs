@@ -60,7 +60,7 @@ impl Seen {
     /// The clients' builds that came, in their order. What the daemon asks on its own behalf is left out.
     pub(crate) fn solves(&self) -> Vec<SolveRequest> {
         self.all(|(_, event)| match event {
-            Event::Solve(request) if !request.r#ref.starts_with("buildfleet-") => Some(*request),
+            Event::Solve(request) if !is_own(&request.r#ref) => Some(*request),
             _ => None,
         })
     }
@@ -111,6 +111,11 @@ impl Seen {
         let open = [&self.solving, &self.open_sessions, &self.open_statuses, &self.open_calls];
         open.iter().all(|count| count.load(Ordering::SeqCst) == 0)
     }
+}
+
+/// Whether the daemon builds this on its own behalf, to learn what a pod can do.
+pub(super) fn is_own(r#ref: &str) -> bool {
+    r#ref.starts_with("buildfleet-")
 }
 
 /// Counts what is open for as long as it lives.
