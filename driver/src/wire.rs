@@ -176,6 +176,12 @@ pub(crate) fn code(trailers: &HeaderMap) -> Option<u16> {
     trailers.get("grpc-status")?.to_str().ok()?.parse().ok()
 }
 
+/// The status of an answer that has nothing else, as trailers: other headers have gone out before.
+pub(crate) fn only_status(headers: &HeaderMap) -> HeaderMap {
+    let of_status = headers.iter().filter(|(name, _)| name.as_str().starts_with("grpc-"));
+    of_status.map(|(name, value)| (name.clone(), value.clone())).collect()
+}
+
 /// Any text as a header may hold it.
 pub(crate) fn percent_encoded(text: &str) -> HeaderValue {
     let mut encoded = String::with_capacity(text.len());
@@ -207,6 +213,14 @@ mod tests {
         let mut trailers = HeaderMap::new();
         trailers.insert("grpc-message", HeaderValue::from_static("50%, %4 and %zz"));
         assert_eq!(message_text(&trailers), "50%, %4 and %zz");
+    }
+
+    #[test]
+    fn only_the_status_is_left_of_an_answer_without_a_message() {
+        let head = Status::new(Code::NotFound, "no such content").response();
+        let left = only_status(head.headers());
+        assert_eq!(left.len(), 2);
+        assert_eq!((code(&left), &*message_text(&left)), (Some(5), "no such content"));
     }
 
     #[test]

@@ -142,17 +142,13 @@ fn silent_for(pods: &Pods, name: &PodName, silent: Duration) -> Fate {
 
 /// A pod that runs, as far as its backend knows.
 fn lost_by(name: &PodName, transport: Transport, certain: bool) -> Fate {
-    let text = match transport {
+    let how = match transport {
         Transport::PortForward | Transport::Exec => {
-            format!(
-                "lost the connection to pod {name}, which goes through the API server ({transport}): the pod still runs"
-            )
+            format!("went through the API server ({transport}); the pod itself may run")
         }
-        Transport::PodIp | Transport::Unix | Transport::Tcp => {
-            format!("lost the connection to pod {name}, which still runs")
-        }
+        Transport::PodIp | Transport::Unix | Transport::Tcp => "still runs".to_owned(),
     };
-    Fate { text, certain }
+    Fate { text: format!("lost the connection to pod {name}, which {how}"), certain }
 }
 
 fn on_host(pod: &Pod) -> String {

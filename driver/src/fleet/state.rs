@@ -37,6 +37,15 @@ impl State {
         running && self.upstreams.get(name).is_some_and(|upstream| !upstream.is_lost())
     }
 
+    /// A pod that is told to go waits for nobody but those who have a lease there: connections that nobody uses would keep
+    /// it, where it waits for them to end.
+    pub(super) fn leave_if_unused(&self, name: &PodName) {
+        let going = self.pods.get(name).is_some_and(|pod| pod.phase == PodPhase::Terminating);
+        if let Some(upstream) = self.upstreams.get(name).filter(|upstream| going && *upstream.held().borrow() == 0) {
+            upstream.give_up();
+        }
+    }
+
     pub(super) fn known_workers(&self) -> Option<ListWorkersResponse> {
         if self.workers.is_empty() {
             return self.learned.workers.clone();

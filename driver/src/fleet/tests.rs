@@ -1,9 +1,11 @@
 //! Fleets whose pods are in this process.
 
 mod bulk;
+mod drain;
 mod network;
 mod ping;
 mod pods;
+mod roll;
 mod silence;
 mod stream;
 

@@ -181,7 +181,7 @@ async fn copy(question: &Question, pod: &Lease, to: &mut SendStream<Bytes>) -> R
         }
     };
     if from.is_end_stream() {
-        return Ok(Some(only_status(head.headers())));
+        return Ok(Some(wire::only_status(head.headers())));
     }
     let mut buffer = BytesMut::new();
     loop {
@@ -203,15 +203,6 @@ async fn copy(question: &Question, pod: &Lease, to: &mut SendStream<Bytes>) -> R
         Ok(trailers) => Ok(Some(trailers.unwrap_or_else(|| Status::new(Code::Ok, "").trailers()))),
         Err(_) => Ok(None),
     }
-}
-
-/// The status of an answer that has nothing else, as trailers: our own headers have gone out before.
-fn only_status(headers: &HeaderMap) -> HeaderMap {
-    headers
-        .iter()
-        .filter(|(name, _)| name.as_str().starts_with("grpc-"))
-        .map(|(name, value)| (name.clone(), value.clone()))
-        .collect()
 }
 
 fn whole_messages(buffer: &mut BytesMut) -> Bytes {

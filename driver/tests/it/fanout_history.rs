@@ -7,26 +7,27 @@ use buildfleet_proto::buildkit::*;
 use tonic::{Code, Status, Streaming};
 
 use crate::support::buildkitd::FakeBuildkitd;
+use crate::support::daemon::{Home, kubernetes};
 use crate::support::front::{Front, eventually, solve};
 use crate::support::rows::Rows;
 use crate::support::user::connect;
 
 const AT_ONCE: Duration = Duration::from_secs(2);
 
-fn early() -> BuildHistoryRequest {
+pub(crate) fn early() -> BuildHistoryRequest {
     BuildHistoryRequest { early_exit: true, ..BuildHistoryRequest::default() }
 }
 
-fn of(r#ref: &str) -> BuildHistoryRequest {
+pub(crate) fn of(r#ref: &str) -> BuildHistoryRequest {
     BuildHistoryRequest { r#ref: r#ref.to_owned(), ..early() }
 }
 
-async fn listen(front: &Front, asked: BuildHistoryRequest) -> Streaming<BuildHistoryEvent> {
+pub(crate) async fn listen(front: &Front, asked: BuildHistoryRequest) -> Streaming<BuildHistoryEvent> {
     front.client().await.listen_build_history(asked).await.unwrap().into_inner()
 }
 
 /// As `kind ref`.
-fn words(event: &BuildHistoryEvent) -> String {
+pub(crate) fn words(event: &BuildHistoryEvent) -> String {
     let kind = match event.r#type() {
         BuildHistoryEventType::Started => "runs",
         BuildHistoryEventType::Complete => "built",
@@ -48,13 +49,13 @@ async fn history(front: &Front, asked: BuildHistoryRequest) -> Result<(Vec<Strin
 }
 
 /// Without a warning.
-async fn all(front: &Front, asked: BuildHistoryRequest) -> Vec<String> {
+pub(crate) async fn all(front: &Front, asked: BuildHistoryRequest) -> Vec<String> {
     let (events, warnings) = history(front, asked).await.unwrap();
     assert!(warnings.is_empty(), "{warnings:?}");
     events
 }
 
-async fn update(front: &Front, r#ref: &str, what: &str) -> Result<(), Status> {
+pub(crate) async fn update(front: &Front, r#ref: &str, what: &str) -> Result<(), Status> {
     let asked = UpdateBuildHistoryRequest {
         r#ref: r#ref.to_owned(),
         pinned: what == "pin",
@@ -75,7 +76,7 @@ async fn log(front: &Front, r#ref: &str) -> Result<Vec<StatusResponse>, Status> 
 }
 
 /// What a pod was asked, less what is not about `about`.
-fn asked(pod: &FakeBuildkitd, about: &str) -> Vec<String> {
+pub(crate) fn asked(pod: &FakeBuildkitd, about: &str) -> Vec<String> {
     let calls = pod.records.calls();
     calls.into_iter().filter(|call| call.ends_with(about)).collect()
 }
@@ -312,106 +313,34 @@ async fn the_answer_begins_before_any_pod_has_said_anything() {
     }
 }
 
-/// The next thing that is told.
-async fn next(told: &mut Streaming<BuildHistoryEvent>) -> String {
-    let next = tokio::time::timeout(Duration::from_secs(10), told.message()).await;
-    words(&next.expect("nothing is told").unwrap().expect("it is over"))
-}
-
 #[tokio::test]
-async fn who_follows_hears_of_every_pod_also_of_one_that_comes_later() {
-    let front = Front::new();
-    let [a] = front.ready_pods(["kube0-a"]).await;
-    a.records.built("r1", 5);
-    let mut told = listen(&front, BuildHistoryRequest::default()).await;
-    assert_eq!(next(&mut told).await, "built r1");
-    a.records.begins("r2");
-    assert_eq!(next(&mut told).await, "runs r2");
-    let b = front.pod("kube0-b");
-    eventually("the question", || b.records.is_open()).await;
-    b.records.built("r3", 0);
-    assert_eq!([next(&mut told).await, next(&mut told).await], ["runs r3", "built r3"]);
-    a.records.ends("r2");
-    assert_eq!(next(&mut told).await, "built r2");
-    // What was told has been learnt.
-    assert_eq!(all(&front, of("r3")).await, ["built r3"]);
-    assert_eq!((asked(&a, "r3").len(), asked(&b, "r3").len()), (0, 1));
-    a.records.forgets("r2");
-    assert_eq!(next(&mut told).await, "deleted r2");
+async fn which_pod_built_what_is_written_down_while_the_daemon_runs_and_known_to_the_next_one() {
+    let home = Home::new();
+    let pods = ["kube0-a", "kube0-b"].map(|name| FakeBuildkitd::start(name, home.path()));
+    let mut daemon = home.start().await;
+    let socket = daemon.create(kubernetes("kube")).await.unwrap().builder.unwrap().nodes[0].socket.clone();
+    for pod in &pods {
+        home.backends.node("kube0").pods.run(&pod.name, &pod.socket);
+    }
+    let socket = std::path::Path::new(&socket);
+    let mut client = connect(socket).await;
+    let built = client.solve(solve("r1", "")).await.unwrap().into_inner();
+    let file = home.path().join("state/nodes/kube0.json");
+    let written = |text: &str| std::fs::read_to_string(&file).is_ok_and(|all| all.contains(text));
+    eventually("what a killed daemon would leave", || written("\"r1\"")).await;
+    // A second one right after is not lost, though it waits for its turn.
+    client.solve(solve("r2", "")).await.unwrap();
+    eventually("what a killed daemon would leave", || written("\"r2\"")).await;
+    drop(client);
+    daemon.end().await;
+
+    let daemon = home.start().await;
+    let mut told = connect(socket).await.listen_build_history(of("r1")).await.unwrap().into_inner();
+    assert_eq!(words(&told.message().await.unwrap().unwrap()), "built r1");
+    for pod in &pods {
+        let wanted = usize::from(built.exporter_response["pod"] == pod.name);
+        assert_eq!(asked(pod, "r1").len(), wanted, "{}", pod.name);
+    }
     drop(told);
-    for pod in [&a, &b] {
-        eventually("its end", || !pod.records.is_open()).await;
-    }
-}
-
-#[tokio::test]
-async fn who_follows_a_node_without_pods_starts_none_and_hears_of_the_first() {
-    let front = Front::new();
-    let active = BuildHistoryRequest { active_only: true, ..BuildHistoryRequest::default() };
-    let mut told = listen(&front, active).await;
-    assert!(tokio::time::timeout(Duration::from_millis(300), told.message()).await.is_err());
-    assert_eq!(front.pods.orders(), [0_u32; 0]);
-    let [a] = front.ready_pods(["kube0-a"]).await;
-    eventually("the question", || a.records.is_open()).await;
-    a.records.begins("r1");
-    assert_eq!(next(&mut told).await, "runs r1");
-}
-
-#[tokio::test]
-async fn who_follows_hears_of_a_pod_again_once_it_is_back() {
-    let front = Front::new();
-    let [a, b] = front.ready_pods(["kube0-a", "kube0-b"]).await;
-    let mut told = listen(&front, BuildHistoryRequest::default()).await;
-    for pod in [&a, &b] {
-        eventually("the question", || pod.records.is_open()).await;
-    }
-    b.kill().await;
-    a.records.begins("r1");
-    assert_eq!(next(&mut told).await, "runs r1");
-    let b = front.pod("kube0-b");
-    eventually("the question", || b.records.is_open()).await;
-    b.records.begins("r2");
-    assert_eq!(next(&mut told).await, "runs r2");
-}
-
-#[tokio::test]
-async fn who_follows_one_build_hears_of_it_alone_and_of_its_pod_s_end() {
-    let front = Front::new();
-    let [a, b] = front.ready_pods(["kube0-a", "kube0-b"]).await;
-    b.records.built("r1", 5);
-    all(&front, early()).await;
-    let mut told = listen(&front, BuildHistoryRequest { early_exit: false, ..of("r1") }).await;
-    assert_eq!(next(&mut told).await, "built r1");
-    b.records.begins("r2");
-    update(&front, "r1", "pin").await.unwrap();
-    assert_eq!(next(&mut told).await, "built r1");
-    assert_eq!(asked(&a, "r1").len(), 0);
-    b.kill().await;
-    front.pods.end("kube0-b", "OOMKilled");
-    let status = told.message().await.unwrap_err();
-    assert_eq!(status.code(), Code::Unavailable);
-    assert!(status.message().contains("pod kube0-b has ended: OOMKilled"), "{}", status.message());
-}
-
-#[tokio::test]
-async fn who_follows_is_let_go_when_the_daemon_or_the_node_goes() {
-    let mut rows = Rows::default();
-    rows.row("the daemon", async {
-        let front = Front::new();
-        let [a] = front.ready_pods(["kube0-a"]).await;
-        let mut told = listen(&front, BuildHistoryRequest::default()).await;
-        eventually("the question", || a.records.is_open()).await;
-        front.shutdown.drain();
-        assert_eq!(told.message().await.unwrap_err().message(), "the daemon is shutting down");
-        assert!(front.shutdown.finished(Duration::from_secs(5)).await, "the drain waits for a listener");
-        eventually("its end", || !a.records.is_open()).await;
-    });
-    rows.row("the node", async {
-        let front = Front::new();
-        let [_a] = front.ready_pods(["kube0-a"]).await;
-        let mut told = listen(&front, BuildHistoryRequest::default()).await;
-        front.fleet.close().await;
-        assert_eq!(told.message().await.unwrap_err().message(), "node kube0 has been removed");
-    });
-    rows.pass().await;
+    daemon.end().await;
 }

@@ -79,6 +79,7 @@ impl NodeFleet {
             if let (true, Some(link)) = (counted, state.links.get_mut(pod)) {
                 link.builds = link.builds.saturating_sub(1);
             }
+            state.leave_if_unused(pod);
         });
     }
 

@@ -111,6 +111,11 @@ impl FakePods {
         });
     }
 
+    /// The backend cannot look them up.
+    pub(super) fn be_unknown(&self) {
+        self.pods.send_modify(|pods| pods.known = false);
+    }
+
     /// How often a method was called.
     pub(super) fn count(&self, method: &str) -> usize {
         self.calls.borrow().iter().filter(|call| call.ends_with(&format!("/{method}"))).count()

@@ -142,6 +142,6 @@ async fn a_connection_that_breaks_on_its_way_through_the_api_server_says_so() {
     let lease = lease(&fleet).await;
     pods.break_with(io::ErrorKind::ConnectionReset);
     let text =
-        "lost the connection to pod kube0-a, which goes through the API server (port-forward): the pod still runs";
+        "lost the connection to pod kube0-a, which went through the API server (port-forward); the pod itself may run";
     assert_eq!(lease.fate().await.text, text);
 }

@@ -134,7 +134,7 @@ impl Answer {
                 return Err(BrokenOff::Malformed("does not speak gRPC"));
             }
             if from.is_end_stream() {
-                return end(only_status(head.headers()));
+                return end(wire::only_status(head.headers()));
             }
             *self = Self::Begun { from, buffer: BytesMut::new() };
         }
@@ -160,12 +160,6 @@ fn end(trailers: HeaderMap) -> Result<Heard, BrokenOff> {
         Some(_) => Ok(Heard::End(trailers)),
         None => Err(BrokenOff::Malformed("ended its answer without a status")),
     }
-}
-
-/// The status of an answer that has nothing else, as trailers: other headers have gone out before.
-fn only_status(headers: &HeaderMap) -> HeaderMap {
-    let of_status = headers.iter().filter(|(name, _)| name.as_str().starts_with("grpc-"));
-    of_status.map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
 fn whole_message(buffer: &mut BytesMut) -> Result<Option<Bytes>, BrokenOff> {
@@ -262,13 +256,5 @@ mod tests {
     fn an_end_without_a_status_is_no_end() {
         assert!(end(HeaderMap::new()).is_err());
         assert!(end(Status::new(Code::NotFound, "gone").trailers()).is_ok());
-    }
-
-    #[test]
-    fn only_the_status_is_left_of_an_answer_without_a_message() {
-        let head = Status::new(Code::NotFound, "no such content").response();
-        let left = only_status(head.headers());
-        assert_eq!(left.len(), 2);
-        assert_eq!((wire::code(&left), &*wire::message_text(&left)), (Some(5), "no such content"));
     }
 }
