@@ -109,5 +109,5 @@ async fn answer_one(
         }
     }
     // It never ends by itself.
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
