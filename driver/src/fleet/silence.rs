@@ -27,7 +27,7 @@ const TICK: Duration = Duration::from_millis(200);
 
 /// So many ticks in a row without a byte, and with a check that waits for its answer, and the pod is given up. Ticks are
 /// counted instead of time, so that a daemon that was stopped itself for a while hears first what has come meanwhile.
-const SILENT: u32 = 11;
+const SILENT: u32 = 10;
 
 /// So many ticks may a check on the connection for calls wait, whatever is heard on the others: what is between may have
 /// forgotten that connection alone.

@@ -88,7 +88,7 @@ async fn a_pod_without_builds_is_not_asked_whether_it_is_there() {
 #[tokio::test(start_paused = true)]
 async fn a_busy_pod_that_sends_anything_at_all_is_there() {
     let pods = pods_by(Exec);
-    pods.tell(|told| (told.checks, told.chatter) = (false, Some(Duration::from_secs(2))));
+    pods.tell(|told| (told.checks, told.chatter) = (false, Some(Duration::from_millis(1500))));
     let fleet = pods.fleet(Remembered::default());
     pods.set("kube0-a", Running);
     let lease = lease(&fleet).await;

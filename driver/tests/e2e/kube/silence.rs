@@ -25,8 +25,8 @@ fn buildkitd_of(scene: &Scene, pod: &str) -> i32 {
     buildkitd.expect("the pod's buildkitd runs on this machine").pid
 }
 
-/// Takes the pod off its network: its packets are lost, and nobody is told.
-fn cut_off(scene: &Scene, pod: &str) {
+/// Takes the pod off its network: its packets are lost, and nobody is told. Returns when that was.
+fn cut_off(scene: &Scene, pod: &str) -> Instant {
     let pid = buildkitd_of(scene, pod).to_string();
     let inside = Call::new("nsenter").arg("--target").arg(pid).words("--net ip -o link show eth0").succeeds();
     // `2: eth0@if7: …`: the other end has number 7 outside.
@@ -34,7 +34,16 @@ fn cut_off(scene: &Scene, pod: &str) {
     let outside = Call::new("ip").words("-o link").succeeds();
     let line = outside.stdout.lines().find(|line| line.starts_with(&format!("{number}: "))).expect("the other end");
     let name = line.split(' ').nth(1).and_then(|name| name.split('@').next()).expect("a name");
+    let cut = Instant::now();
     Call::new("ip").words("link set").arg(name).arg("down").succeeds();
+    cut
+}
+
+/// Stops the pod's process where it stands. Returns when that was.
+fn freeze(scene: &Scene, pod: &str) -> (Pid, Instant) {
+    let frozen = Pid::from_raw(buildkitd_of(scene, pod));
+    kill(frozen, Signal::SIGSTOP).expect("the pod's buildkitd runs");
+    (frozen, Instant::now())
 }
 
 fn begun(scene: &Scene, builder: &Builder<'_>, buildx: bool, lasts: u32) -> Running {
@@ -63,8 +72,9 @@ fn relayed(scene: &mut Scene) -> Relay {
     relay
 }
 
+/// Its builds are not begun anew, so that their ends are seen.
 fn by<'a>(scene: &'a Scene, transport: &'static str) -> Builder<'a> {
-    let opts = format!("namespace={},transport={transport}", scene.namespace().name());
+    let opts = format!("namespace={},transport={transport},retry=off", scene.namespace().name());
     scene.create(transport, &format!("--driver kubernetes --driver-opt {opts} --bootstrap"))
 }
 
@@ -75,8 +85,7 @@ fn a_pod_that_is_cut_off_from_the_network_is_named_in_time() {
         let builder = by(&scene, "pod-ip");
         let pod = builder.has_ready(1).remove(0);
         let build = begun(&scene, &builder, buildx, 40);
-        let cut = Instant::now();
-        cut_off(&scene, &pod);
+        let cut = cut_off(&scene, &pod);
         told_in_time("pod-ip, cut off", cut, build).says(&pod).says("has not answered for").says(" on node-");
         builder.remove();
     }
@@ -90,9 +99,7 @@ fn a_pod_whose_machine_stands_still_is_named_in_time() {
         for buildx in [false, true] {
             let pod = builder.has_ready(1).remove(0);
             let build = begun(&scene, &builder, buildx, 40);
-            let frozen = Pid::from_raw(buildkitd_of(&scene, &pod));
-            let since = Instant::now();
-            kill(frozen, Signal::SIGSTOP).expect("the pod's buildkitd runs");
+            let (frozen, since) = freeze(&scene, &pod);
             let told = told_in_time(&format!("{transport}, frozen"), since, build);
             told.says(&pod).says("has not answered for").says(" on node-");
             assert_eq!(builder.ready_pods(), [""; 0], "a silent pod is not ready");
@@ -100,6 +107,26 @@ fn a_pod_whose_machine_stands_still_is_named_in_time() {
             builder.has_ready(1);
             builder.buildctl(&scene.contexts().hello(), "").succeeds();
         }
+        builder.remove();
+    }
+}
+
+#[test]
+fn a_build_on_a_silent_pod_is_begun_anew_on_another_in_time() {
+    let scene = Scene::kube();
+    for transport in ["exec", "pod-ip"] {
+        let opts = format!("namespace={},transport={transport},replicas=2", scene.namespace().name());
+        let builder = scene.create(transport, &format!("--driver kubernetes --driver-opt {opts} --bootstrap"));
+        builder.has_ready(2);
+        let build = begun(&scene, &builder, true, 8);
+        let builds = |pod: &serde_json::Value| pod["Builds"].as_u64().is_some_and(|builds| builds > 0);
+        let pod = builder.pods().into_iter().find(builds).expect("a pod builds");
+        let pod = pod["Name"].as_str().expect("a name");
+        let since = if transport == "exec" { freeze(&scene, pod).1 } else { cut_off(&scene, pod) };
+        build.says("starting again on another pod of");
+        println!("{transport}, begun anew: told after {:?}", since.elapsed());
+        assert!(since.elapsed() < TOLD, "told after {:?}", since.elapsed());
+        build.end().succeeded().says(&format!("pod {pod} on node-")).says("has not answered for");
         builder.remove();
     }
 }
