@@ -11,5 +11,6 @@ mod lifecycle;
 mod many_pods;
 mod memory;
 mod nodes;
+mod records;
 mod transports;
 mod unreachable;

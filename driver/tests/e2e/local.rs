@@ -10,6 +10,7 @@ mod drain;
 mod failures;
 mod lifecycle;
 mod ping;
+mod records;
 mod rootless;
 mod semantics;
 
