@@ -19,6 +19,7 @@ use crate::builder::PodName;
 pub mod kubernetes;
 pub mod local;
 pub mod remote;
+mod tcp;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 

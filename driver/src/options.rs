@@ -170,6 +170,17 @@ pub enum LoadBalance {
     Random,
 }
 
+impl fmt::Display for LoadBalance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Sticky => "sticky",
+            Self::StickyBounded => "sticky-bounded",
+            Self::LeastLoaded => "least-loaded",
+            Self::Random => "random",
+        })
+    }
+}
+
 /// Which ways to a pod may be taken.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum TransportChoice {

@@ -100,7 +100,7 @@ impl NodeProxy {
 pub async fn serve(stream: UnixStream, node: Arc<NodeProxy>, shutdown: Shutdown) {
     let client = Arc::new(Client::new(&stream, node, shutdown.clone()));
     let node = client.node().fleet().name();
-    let greeting = wire::server().handshake::<_, Bytes>(stream);
+    let greeting = wire::serve(wire::buffered(stream));
     let greeted = tokio::select! {
         greeted = tokio::time::timeout(GREETING, greeting) => greeted,
         () = shutdown.draining() => return,

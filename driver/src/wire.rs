@@ -4,7 +4,13 @@ use std::borrow::Cow;
 use std::fmt;
 
 use bytes::{BufMut, Bytes, BytesMut};
+use h2::client::SendRequest;
 use http::{HeaderMap, HeaderValue, Response};
+use tokio::io::{AsyncRead, AsyncWrite, BufWriter};
+
+mod batch;
+
+pub(crate) use batch::{Client, Server};
 
 /// One stream carries a whole build context, nested in the Session call: 64 KiB, the protocol's default, would cap it at
 /// 64 KiB for each round trip.
@@ -26,8 +32,31 @@ const HEADER_LIST: u32 = 16 << 20;
 /// Clients of a private socket are trusted to open as many streams as a bake needs, and to cancel them at will.
 const STREAMS: u32 = 100_000;
 
-/// Server settings for a client's connection, and for the HTTP/2 inside a session towards a pod.
-pub(crate) fn server() -> h2::server::Builder {
+/// Many frames of 16 KiB, which is the largest that BuildKit sends and takes, and less than a unix socket holds.
+const WRITE: usize = 128 << 10;
+
+/// A socket that keeps what is written until it is flushed.
+pub(crate) type Buffered<S> = BufWriter<S>;
+
+pub(crate) fn buffered<S: AsyncWrite>(stream: S) -> Buffered<S> {
+    BufWriter::with_capacity(WRITE, stream)
+}
+
+/// Greets as the server: a client's connection, and the HTTP/2 inside a session towards a pod. `stream` has to keep what is
+/// written until it is flushed.
+pub(crate) async fn serve<T: AsyncRead + AsyncWrite + Unpin>(stream: T) -> Result<Server<T>, h2::Error> {
+    Server::greet(&server(), stream).await
+}
+
+/// Greets as the client: a pod's connection, and the HTTP/2 inside a session towards the user's end. `stream` as for [`serve`].
+pub(crate) async fn connect<T>(stream: T) -> Result<(SendRequest<Bytes>, Client<T>), h2::Error>
+where
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    Client::greet(&client(), stream).await
+}
+
+fn server() -> h2::server::Builder {
     let mut builder = h2::server::Builder::new();
     builder
         .initial_window_size(STREAM_WINDOW)
@@ -41,8 +70,7 @@ pub(crate) fn server() -> h2::server::Builder {
     builder
 }
 
-/// Client settings for a pod's connection, and for the HTTP/2 inside a session towards the user's end.
-pub(crate) fn client() -> h2::client::Builder {
+fn client() -> h2::client::Builder {
     let mut builder = h2::client::Builder::new();
     builder
         .initial_window_size(STREAM_WINDOW)

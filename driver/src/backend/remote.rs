@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use super::{
     ApplyError, Backend, ByteStream, DeleteError, DialError, Dialed, LogStream, LogsError, LogsWanted, Pod, PodPhase,
-    Pods, StoryLine, Transport,
+    Pods, StoryLine, Transport, tcp,
 };
 use crate::builder::{Node, PodName, RemoteAddress};
 use crate::options::RemoteOptions;
@@ -84,10 +84,9 @@ impl RemoteBackend {
                 .map(|stream| Box::new(stream) as Box<dyn ByteStream>),
             RemoteAddress::Tcp { host, port } => {
                 // The name is resolved here, so that each dial sees the addresses of now.
-                let stream = bounded(within, TcpStream::connect((host.as_str(), *port)))
+                let stream = bounded(within, tcp::connect((host.as_str(), *port)))
                     .await
                     .ok_or_else(|| RemoteError::ConnectTimedOut { address: address(), within })?
-                    .and_then(|stream| stream.set_nodelay(true).map(|()| stream))
                     .map_err(|source| RemoteError::Connect { address: address(), source })?;
                 return self.secure(stream, host, within).await;
             }

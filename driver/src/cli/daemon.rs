@@ -22,7 +22,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args, settings: Settings) -> Result<(), Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers()).enable_all().build();
     let runtime = runtime.map_err(|error| Failure::other(format!("failed to start the runtime: {error}")))?;
     let options = RunOptions { on_demand: args.on_demand, drain: Duration::from_secs(args.drain) };
     let ended = runtime.block_on(daemon::run(settings, options));
@@ -30,4 +30,10 @@ pub(super) fn run(args: &Args, settings: Settings) -> Result<(), Failure> {
     // sockets away, on a thread of the runtime.
     runtime.shutdown_timeout(CHILDREN);
     ended.map_err(|error| Failure::other(report::chain(&error)))
+}
+
+/// Half of the machine: the other half is for those who send, and on one machine with the pods for those who build. What
+/// crosses a connection goes from task to task, which costs least where they share a thread.
+fn workers() -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2))
 }

@@ -1,6 +1,6 @@
 //! `buildfleet inspect`: all that is known of one builder.
 
-use buildfleet_proto::fleet::{Builder, Node};
+use buildfleet_proto::fleet::{Builder, Node, Placement};
 
 use super::failure::Failure;
 use super::json::BuilderView;
@@ -16,6 +16,9 @@ pub(super) struct Args {
     /// Start the builder's pods first and wait until they are ready
     #[arg(long)]
     bootstrap: bool,
+    /// Show how pods are chosen, and where the latest builds went and why
+    #[arg(long)]
+    placement: bool,
 }
 
 pub(super) async fn run(args: Args, context: &Context) -> Result<(), Failure> {
@@ -25,6 +28,9 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<(), Failure> {
     if args.bootstrap {
         start::bootstrap(&mut client, context, &builder.name, "").await?;
         builder = client.inspect(&builder.name).await?;
+    }
+    if !args.placement {
+        builder.nodes.iter_mut().for_each(|node| node.placement = None);
     }
     match context.format {
         Format::Text => print(text(&builder)),
@@ -72,6 +78,9 @@ fn node_text(node: &Node) -> String {
         lines.push(line("Platforms:", &marked.join(", ")));
     }
     lines.push(line("Socket:", &format!("unix://{}", node.socket)));
+    if let Some(placement) = &node.placement {
+        lines.push(line("Load Balancing:", &placement.policy));
+    }
     let ready = node.pods.iter().filter(|pod| pod.status == "ready").count();
     lines.push(line("Pods:", &format!("{ready} of {} ready", node.wanted)));
     let mut text = columns(&lines, 0, 1);
@@ -86,6 +95,9 @@ fn node_text(node: &Node) -> String {
         }));
         text.push_str(&columns(&rows, 0, 2));
     }
+    if let Some(placement) = &node.placement {
+        text.push_str(&placed(placement));
+    }
     if !node.worker_labels.is_empty() {
         let mut labels: Vec<_> = node.worker_labels.iter().collect();
         labels.sort();
@@ -94,6 +106,20 @@ fn node_text(node: &Node) -> String {
         text.push_str(&columns(&rows, 0, 1));
     }
     text
+}
+
+/// Where the latest builds went.
+fn placed(placement: &Placement) -> String {
+    if placement.latest.is_empty() {
+        return "Builds: none since the daemon was started\n".to_owned();
+    }
+    let mut rows = vec![[" PLACED", "REF", "POD", "BECAUSE"].map(str::to_owned).to_vec()];
+    rows.extend(placement.latest.iter().map(|placed| {
+        let at = placed.at.unwrap_or_default();
+        let at = format!(" {}", date(at.seconds, &at.to_string()));
+        [&at, &placed.build_ref, &placed.pod, &placed.because].map(Clone::clone).to_vec()
+    }));
+    format!("Builds:\n{}", columns(&rows, 0, 2))
 }
 
 /// A name and its value.
@@ -112,6 +138,10 @@ fn date(seconds: i64, rfc3339: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use buildfleet_proto::fleet::Placed;
+
     use super::*;
     use crate::cli::samples;
 
@@ -129,6 +159,32 @@ mod tests {
             node_text(&node),
             "Name:     a0\nEndpoint: local://\nStatus:   inactive\nSocket:   unix://\nPods:     0 of 0 ready\n"
         );
+    }
+
+    #[test]
+    fn placements_are_shown_with_their_reasons_newest_first() {
+        let placed = |seconds, build_ref: &str, because: &str| Placed {
+            build_ref: build_ref.into(),
+            pod: "a0-0".into(),
+            because: because.into(),
+            at: Some((SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)).into()),
+        };
+        let latest = vec![
+            placed(1_795_259_773, "r2", "home of project github.com/team/app"),
+            placed(1_795_259_700, "r1", "two\nlines"),
+        ];
+        let placement = |latest| Some(Placement { policy: "sticky".into(), latest });
+        let node = |latest| Node { name: "a0".into(), placement: placement(latest), ..Node::default() };
+        assert_eq!(
+            node_text(&node(latest)),
+            "Name:           a0\nEndpoint:\nStatus:\nSocket:         unix://\n\
+             Load Balancing: sticky\nPods:           0 of 0 ready\n\
+             Builds:\n \
+             PLACED                         REF  POD   BECAUSE\n \
+             2026-11-21 11:16:13 +0000 UTC  r2   a0-0  home of project github.com/team/app\n \
+             2026-11-21 11:15:00 +0000 UTC  r1   a0-0  two lines\n"
+        );
+        assert!(node_text(&node(Vec::new())).ends_with("\nBuilds: none since the daemon was started\n"));
     }
 
     #[test]

@@ -42,6 +42,24 @@ struct NodeView {
     labels: BTreeMap<String, String>,
     wanted: u32,
     pods: Vec<PodView>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    placement: Option<PlacementView>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct PlacementView {
+    policy: String,
+    latest: Vec<PlacedView>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct PlacedView {
+    r#ref: String,
+    pod: String,
+    because: String,
+    at: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -92,6 +110,7 @@ impl From<fleet::Node> for NodeView {
             wanted,
             pods,
             worker_labels,
+            placement,
         } = node;
         Self {
             name,
@@ -107,7 +126,19 @@ impl From<fleet::Node> for NodeView {
             labels: worker_labels.into_iter().collect(),
             wanted,
             pods: pods.into_iter().map(Into::into).collect(),
+            placement: placement.map(Into::into),
         }
+    }
+}
+
+impl From<fleet::Placement> for PlacementView {
+    fn from(placement: fleet::Placement) -> Self {
+        let fleet::Placement { policy, latest } = placement;
+        let placed = |placed: fleet::Placed| {
+            let fleet::Placed { build_ref, pod, because, at } = placed;
+            PlacedView { r#ref: build_ref, pod, because, at: at.unwrap_or_default().to_string() }
+        };
+        Self { policy, latest: latest.into_iter().map(placed).collect() }
     }
 }
 

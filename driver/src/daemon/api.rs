@@ -143,7 +143,8 @@ impl Fleet for Api {
     async fn inspect(&self, request: Request<InspectRequest>) -> Result<Response<Builder>, Status> {
         let entry = self.registry.builder(&request.into_inner().builder).map_err(|error| status::lookup(&error))?;
         let (_, current) = self.registry.all();
-        Ok(Response::new(self.view(&entry, current.as_ref() == Some(&entry.builder.name)).await))
+        let view = self.view(&entry, current.as_ref() == Some(&entry.builder.name)).await;
+        Ok(Response::new(view::builder_with_placements(&entry, view)))
     }
 
     async fn r#use(&self, request: Request<UseRequest>) -> Result<Response<UseResponse>, Status> {

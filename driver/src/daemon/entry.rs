@@ -134,6 +134,13 @@ impl NodeEntry {
         self.keeper.end().await;
     }
 
+    /// As [`NodeEntry::close`], once the builds that run have ended or `patience` has. The socket is another's already.
+    pub(super) async fn retire(&self, patience: Duration) {
+        let idle = |snapshot: &NodeSnapshot| snapshot.pods.iter().all(|pod| pod.builds == 0);
+        let _ = tokio::time::timeout(patience, self.fleet.watch().wait_for(idle)).await;
+        self.fleet.close().await;
+    }
+
     /// Ends all that runs for the node in this process; its pods stay, unless they are of this process.
     pub(super) async fn close(&self) {
         self.front.aim(None);

@@ -13,6 +13,7 @@ pub(super) enum Method {
     Solve,
     Ping,
     Return,
+    Check,
 }
 
 impl Method {
@@ -22,6 +23,7 @@ impl Method {
             Self::Solve => "http://localhost/moby.buildkit.v1.Control/Solve",
             Self::Ping => "http://localhost/moby.buildkit.v1.frontend.LLBBridge/Ping",
             Self::Return => "http://localhost/moby.buildkit.v1.frontend.LLBBridge/Return",
+            Self::Check => "http://localhost/grpc.health.v1.Health/Check",
         }
     }
 }

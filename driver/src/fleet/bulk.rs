@@ -17,9 +17,8 @@ use tokio::time::Instant;
 
 use super::NodeFleet;
 use super::follow::{self, ConnectError};
-use super::upstream::{Driver, ProbeError};
-use crate::builder::PodName;
-use crate::{report, wire};
+use super::upstream::{Driver, Upstream};
+use crate::report;
 
 /// How many there may be to one pod.
 const MOST: usize = 4;
@@ -110,6 +109,13 @@ impl Lines {
         }
     }
 
+    /// Those that have streams.
+    pub(super) fn in_use(&self) -> Vec<(u64, SendRequest<Bytes>)> {
+        let table = self.0.borrow();
+        let used = table.lines.iter().filter(|line| line.streams > 0);
+        used.map(|line| (line.number, line.requests.clone())).collect()
+    }
+
     fn change(&self, change: impl FnOnce(&mut Table)) {
         self.0.send_modify(|table| table.change(change));
     }
@@ -182,7 +188,8 @@ impl Table {
 }
 
 /// Dials connections when they are needed and closes them when they are not, for as long as it is polled.
-pub(super) async fn keep(fleet: &NodeFleet, pod: &PodName, lines: &Lines) {
+pub(super) async fn keep(fleet: &NodeFleet, upstream: &Upstream) {
+    let (pod, lines) = (&upstream.pod, upstream.lines());
     let mut drivers: JoinSet<u64> = JoinSet::new();
     let mut table = lines.0.subscribe();
     let (mut not_before, mut pause) = (Instant::now(), PAUSE);
@@ -206,7 +213,7 @@ pub(super) async fn keep(fleet: &NodeFleet, pod: &PodName, lines: &Lines) {
             }
         }
         lines.change(|table| (table.dialling, table.missed) = (true, false));
-        let outcome = dial(fleet, pod).await;
+        let outcome = dial(fleet, upstream).await;
         let requests = match outcome {
             Ok((requests, driver)) => {
                 drivers.spawn(async move {
@@ -228,10 +235,9 @@ pub(super) async fn keep(fleet: &NodeFleet, pod: &PodName, lines: &Lines) {
     }
 }
 
-async fn dial(fleet: &NodeFleet, pod: &PodName) -> Result<(SendRequest<Bytes>, Driver), ConnectError> {
-    let dialed = follow::dial(fleet, pod).await?;
-    let greeted = wire::client().handshake(dialed.stream).await;
-    greeted.map_err(|error| ConnectError::Probe(ProbeError::Http(error)))
+async fn dial(fleet: &NodeFleet, upstream: &Upstream) -> Result<(SendRequest<Bytes>, Driver), ConnectError> {
+    let dialed = follow::dial(fleet, &upstream.pod).await?;
+    upstream.greet_again(dialed).await.map_err(ConnectError::Probe)
 }
 
 async fn until(at: Option<Instant>) {

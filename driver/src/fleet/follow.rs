@@ -9,8 +9,8 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::upstream::{ProbeError, Upstream};
-use super::{NodeFleet, bulk, ping};
+use super::upstream::{Held, Loss, ProbeError, Upstream};
+use super::{NodeFleet, bulk, ping, silence};
 use crate::backend::{DialError, Dialed};
 use crate::builder::PodName;
 use crate::report;
@@ -84,24 +84,35 @@ pub(super) async fn follow(fleet: Arc<NodeFleet>, closing: CancellationToken) {
 }
 
 async fn keep_connected(fleet: Arc<NodeFleet>, pod: PodName, incarnation: u64) {
+    let held = Held::default();
     let mut pause = FIRST_PAUSE;
     loop {
-        match connect(&fleet, &pod, incarnation).await {
+        match connect(&fleet, &pod, incarnation, &held).await {
             Ok((upstream, mut driver, workers)) => {
                 pause = FIRST_PAUSE;
                 let _on_abort = LostOnDrop { fleet: &fleet, upstream: &upstream };
                 let version = ping::version_of(&workers);
                 fleet.answered(&upstream, workers);
                 tracing::debug!(%pod, transport = %upstream.transport, "a pod is ready");
-                let lines = upstream.lines();
                 let errands = async {
-                    tokio::join!(ping::learn(&fleet, &upstream, version), bulk::keep(&fleet, &pod, lines));
+                    tokio::join!(ping::learn(&fleet, &upstream, version), bulk::keep(&fleet, &upstream));
                 };
-                tokio::select! {
-                    () = errands => {}
-                    ended = &mut driver => tracing::debug!(%pod, ?ended, "the connection to a pod has ended"),
-                    () = upstream.lost() => tracing::debug!(%pod, "gave up the connection to a pod"),
+                let loss = tokio::select! {
+                    () = errands => Loss::Broken,
+                    () = upstream.lost() => Loss::Broken,
+                    () = silence::noticed(&upstream) => Loss::Silent(upstream.pulse().last().elapsed()),
+                    ended = &mut driver => match ended {
+                        Ok(Err(error)) if silence::is_of_the_kernel(&error) => {
+                            Loss::Silent(upstream.pulse().last().elapsed())
+                        }
+                        Ok(_) | Err(_) => Loss::Broken,
+                    },
+                };
+                tracing::debug!(%pod, ?loss, "the connection to a pod has ended");
+                if let Loss::Silent(silent) = loss {
+                    fleet.failed(&pod, format!("has not answered for {:.1} s", silent.as_secs_f32()));
                 }
+                upstream.lose(loss);
             }
             Err(error) => {
                 tracing::trace!(%pod, error = report::chain(&error), "a pod does not answer yet");
@@ -142,9 +153,11 @@ async fn connect(
     fleet: &NodeFleet,
     pod: &PodName,
     incarnation: u64,
+    held: &Held,
 ) -> Result<(Upstream, Driving, ListWorkersResponse), ConnectError> {
     let dialed = dial(fleet, pod).await?;
-    let (upstream, driver) = Upstream::greet(pod.clone(), incarnation, dialed).await.map_err(ConnectError::Probe)?;
+    let (upstream, driver) =
+        Upstream::greet(pod.clone(), incarnation, Arc::clone(held), dialed).await.map_err(ConnectError::Probe)?;
     let driver = AbortOnDropHandle::new(tokio::spawn(driver));
     let workers = upstream.list_workers().await.map_err(ConnectError::Probe)?;
     Ok((upstream, driver, workers))

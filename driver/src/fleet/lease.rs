@@ -1,6 +1,6 @@
 //! A build's place on a pod, and what to say when that pod ends.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,8 +8,8 @@ use h2::client::SendRequest;
 
 use super::NodeFleet;
 use super::bulk::Bulk;
-use super::upstream::Upstream;
-use crate::backend::{PodPhase, Pods};
+use super::upstream::{Held, Loss, Upstream};
+use crate::backend::{Pod, PodPhase, Pods, Transport};
 use crate::builder::PodName;
 
 /// How long an error waits for the backend to say how a pod ended. With the time to notice, it stays below 3 s.
@@ -19,15 +19,22 @@ const FATE: Duration = Duration::from_millis(1500);
 #[derive(Debug)]
 pub struct Lease {
     fleet: Arc<NodeFleet>,
-    upstream: Upstream,
+    /// The connection that was last used: another one after the first was lost, when the pod lives on.
+    upstream: Mutex<Upstream>,
+    pod: PodName,
+    incarnation: u64,
+    held: Held,
     counted: bool,
     because: String,
 }
 
 impl Lease {
-    /// Counted by the fleet when it is made.
+    /// Made with the fleet's books locked; a build is counted there by who makes its lease.
     pub(super) fn new(fleet: Arc<NodeFleet>, upstream: Upstream, counted: bool, because: String) -> Self {
-        Self { fleet, upstream, counted, because }
+        let (pod, incarnation) = (upstream.pod.clone(), upstream.incarnation);
+        let held = Arc::clone(upstream.held());
+        held.send_modify(|held| *held += 1);
+        Self { fleet, upstream: Mutex::new(upstream), pod, incarnation, held, counted, because }
     }
 
     /// Why this pod was chosen, in words for the user; empty for a visit.
@@ -37,22 +44,21 @@ impl Lease {
 
     /// Tells one `buildkitd` from the next one in the same pod.
     pub fn incarnation(&self) -> u64 {
-        self.upstream.incarnation
+        self.incarnation
     }
 
     pub fn pod(&self) -> &PodName {
-        &self.upstream.pod
+        &self.pod
     }
 
     /// Whether the pod may still take new calls.
     pub(crate) fn is_usable(&self) -> bool {
-        self.present().is_some_and(|(_, takes_work)| takes_work)
+        self.fleet.present(&self.pod, self.incarnation).is_some_and(|(_, takes_work)| takes_work)
     }
 
     /// A handle for one call, on the pod's present connection when the first one was lost and the pod lives on.
     pub(crate) async fn requests(&self) -> Result<SendRequest<Bytes>, h2::Error> {
-        let present = self.present().map(|(upstream, _)| upstream);
-        present.unwrap_or_else(|| self.upstream.clone()).requests().await
+        self.upstream().requests().await
     }
 
     /// Why the pod did not answer, for users to see beside it; `None` once it has.
@@ -62,38 +68,61 @@ impl Lease {
 
     /// A place for a stream that carries much, as a Session does: apart from the small calls of other builds.
     pub(crate) async fn bulk(&self) -> Result<Bulk, h2::Error> {
-        let present = self.present().map(|(upstream, _)| upstream);
-        present.unwrap_or_else(|| self.upstream.clone()).bulk().await
+        self.upstream().bulk().await
     }
 
-    fn present(&self) -> Option<(Upstream, bool)> {
-        self.fleet.present(self.pod(), self.upstream.incarnation)
+    fn upstream(&self) -> Upstream {
+        let present = self.fleet.present(&self.pod, self.incarnation);
+        let mut last = self.upstream.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((present, _)) = present {
+            *last = present;
+        }
+        last.clone()
     }
 
-    /// What became of the pod, after a call on it failed: waits a moment for the backend's word.
+    /// What became of the pod, after a call on it failed: waits a moment for the backend's word, unless the pod was given up
+    /// because it is silent: then nothing more will be heard of it soon.
     pub(crate) async fn fate(&self) -> Fate {
-        let (name, incarnation) = (self.pod(), self.upstream.incarnation);
+        let upstream = self.upstream.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut pods = self.fleet.backend().pods();
-        let look = |pods: &Pods| fate_of(pods, name, incarnation);
-        let told = pods.wait_for(|pods| matches!(look(pods), Some(Fate { certain: true, .. })));
-        let told = tokio::time::timeout(FATE, told).await.is_ok();
-        let last = look(&pods.borrow());
-        let still_runs =
-            || Fate { text: format!("lost the connection to pod {name}, which still runs"), certain: told };
-        last.unwrap_or_else(still_runs)
+        let look = |pods: &Pods| fate_of(pods, &self.pod, self.incarnation);
+        let told = async {
+            let told = pods.wait_for(|pods| matches!(look(pods), Some(Fate { certain: true, .. }))).await;
+            told.is_ok()
+        };
+        let silent = async {
+            upstream.lost().await;
+            match upstream.loss() {
+                Some(Loss::Silent(_)) => {}
+                Some(Loss::Broken) | None => std::future::pending().await,
+            }
+        };
+        let certain = tokio::select! {
+            biased;
+            told = told => told,
+            () = silent => false,
+            () = tokio::time::sleep(FATE) => false,
+        };
+        let pods = self.fleet.backend().pods();
+        let pods = pods.borrow();
+        let last = look(&pods);
+        match (last, upstream.loss()) {
+            (Some(fate), _) if fate.certain => fate,
+            (_, Some(Loss::Silent(silent))) => silent_for(&pods, &self.pod, *silent),
+            (Some(fate), _) => fate,
+            (None, _) => lost_by(&self.pod, upstream.transport, certain),
+        }
     }
 
     /// What the pod's state adds to an error that it reported itself; `None` while it is well.
     pub(crate) fn trouble(&self) -> Option<Fate> {
-        fate_of(&self.fleet.backend().pods().borrow(), self.pod(), self.upstream.incarnation)
+        fate_of(&self.fleet.backend().pods().borrow(), &self.pod, self.incarnation)
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        if self.counted {
-            self.fleet.released(self.pod());
-        }
+        self.fleet.released(&self.pod, &self.held, self.counted);
     }
 }
 
@@ -105,6 +134,27 @@ pub(crate) struct Fate {
     certain: bool,
 }
 
+/// A pod of which nothing is heard: its backend may take minutes to notice that.
+fn silent_for(pods: &Pods, name: &PodName, silent: Duration) -> Fate {
+    let host = pods.get(name).map(on_host).unwrap_or_default();
+    Fate { text: format!("pod {name}{host} has not answered for {:.1} s", silent.as_secs_f32()), certain: true }
+}
+
+/// A pod that runs, as far as its backend knows.
+fn lost_by(name: &PodName, transport: Transport, certain: bool) -> Fate {
+    let how = match transport {
+        Transport::PortForward | Transport::Exec => {
+            format!("went through the API server ({transport}); the pod itself may run")
+        }
+        Transport::PodIp | Transport::Unix | Transport::Tcp => "still runs".to_owned(),
+    };
+    Fate { text: format!("lost the connection to pod {name}, which {how}"), certain }
+}
+
+fn on_host(pod: &Pod) -> String {
+    pod.host.as_ref().map(|host| format!(" on {host}")).unwrap_or_default()
+}
+
 /// `None` while the pod runs in this incarnation.
 fn fate_of(pods: &Pods, name: &PodName, incarnation: u64) -> Option<Fate> {
     let end = |how: Option<String>| match how {
@@ -114,7 +164,7 @@ fn fate_of(pods: &Pods, name: &PodName, incarnation: u64) -> Option<Fate> {
     let Some(pod) = pods.get(name) else {
         return Some(end(pods.ended.get(name).map(ToString::to_string)));
     };
-    let host = pod.host.as_ref().map(|host| format!(" on {host}")).unwrap_or_default();
+    let host = on_host(pod);
     let told = pod.last_end.as_ref().map(ToString::to_string);
     match pod.phase {
         PodPhase::Running if pod.incarnation == incarnation => None,
@@ -134,7 +184,7 @@ fn fate_of(pods: &Pods, name: &PodName, incarnation: u64) -> Option<Fate> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::{Pod, PodEnd, StoryLine};
+    use crate::backend::{PodEnd, StoryLine};
 
     fn pod(phase: PodPhase, incarnation: u64) -> Pod {
         Pod {

@@ -15,9 +15,10 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::placements::Placements;
 use super::state::State;
 use super::view::{Learned, Wish, expected_workers, snapshot};
-use super::{NodeSnapshot, Remembered, follow};
+use super::{NodeSnapshot, Placement, Remembered, follow};
 use crate::backend::{DeleteError, PodPhase, SharedBackend};
 use crate::builder::{NodeName, Platform};
 use crate::options::LoadBalance;
@@ -68,6 +69,7 @@ impl NodeFleet {
             learned: Learned { workers: config.remembered.workers.clone(), ping: config.remembered.ping.clone() },
             wish,
             platforms: config.platforms.clone(),
+            placements: Placements::default(),
             ordered: None,
         };
         let fleet = Arc::new(Self {
@@ -93,6 +95,16 @@ impl NodeFleet {
     /// The snapshot now, and every later one.
     pub fn watch(&self) -> watch::Receiver<NodeSnapshot> {
         self.snapshot.subscribe()
+    }
+
+    /// How pods are chosen.
+    pub fn loadbalance(&self) -> LoadBalance {
+        self.config.loadbalance
+    }
+
+    /// Where the latest builds went, newest first.
+    pub fn placements(&self) -> Vec<Placement> {
+        self.state().placements.latest()
     }
 
     pub fn backend(&self) -> &SharedBackend {

@@ -1,9 +1,13 @@
 //! Fleets whose pods are in this process.
 
 mod bulk;
+mod drain;
+mod network;
 mod ping;
 mod pods;
 mod roll;
+mod silence;
+mod stream;
 
 use std::sync::Arc;
 use std::time::Duration;

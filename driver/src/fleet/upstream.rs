@@ -1,23 +1,29 @@
 //! One HTTP/2 connection to the `buildkitd` of a pod.
 
 use std::future::poll_fn;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use buildfleet_proto::buildkit::{ListWorkersRequest, ListWorkersResponse};
 use bytes::Bytes;
-use h2::client::{Connection, SendRequest};
+use h2::client::SendRequest;
 use prost::Message;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::ask::{self, AskError, Method};
 use super::bulk::{Bulk, Lines};
-use crate::backend::{ByteStream, Dialed, Transport};
+use super::pulse::{Heard, Pulse};
+use crate::backend::{Dialed, Transport};
 use crate::builder::PodName;
 use crate::wire;
 
 /// What `buildkitd` may take for ListWorkers once it was reached: it looks into its content store, which takes long on a
 /// machine that starts many pods.
 const PROBE: Duration = Duration::from_secs(10);
+
+/// How many leases a pod has: told to whoever has to do something while there are any.
+pub(super) type Held = Arc<watch::Sender<u32>>;
 
 /// A way to a pod that answered, shared by all that is placed there.
 #[derive(Debug, Clone)]
@@ -27,11 +33,22 @@ pub(crate) struct Upstream {
     pub(crate) transport: Transport,
     requests: SendRequest<Bytes>,
     lines: Lines,
+    held: Held,
+    pulse: Pulse,
     lost: CancellationToken,
+    loss: Arc<OnceLock<Loss>>,
 }
 
-/// The part of an [`Upstream`] that moves its bytes; somebody has to poll it.
-pub(crate) type Driver = Connection<Box<dyn ByteStream>, Bytes>;
+/// The part of a connection that moves its bytes; somebody has to poll it.
+pub(super) type Driver = wire::Client<wire::Buffered<Heard>>;
+
+/// Why a connection is no more, as far as it shows here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Loss {
+    /// Nothing was heard for so long.
+    Silent(Duration),
+    Broken,
+}
 
 /// Why a pod did not answer.
 #[derive(Debug, thiserror::Error)]
@@ -45,18 +62,25 @@ pub(super) enum ProbeError {
 }
 
 impl Upstream {
+    /// The number of the connection for calls; those for bulk are counted from one.
+    pub(super) const SHARED: u64 = 0;
+
     /// Greets the pod. The returned driver has to be polled from now on.
-    pub(crate) async fn greet(pod: PodName, incarnation: u64, dialed: Dialed) -> Result<(Self, Driver), ProbeError> {
-        let (requests, driver) = wire::client().handshake(dialed.stream).await.map_err(ProbeError::Http)?;
-        let upstream = Self {
-            pod,
-            incarnation,
-            transport: dialed.transport,
-            requests,
-            lines: Lines::new(),
-            lost: CancellationToken::new(),
-        };
-        Ok((upstream, driver))
+    pub(super) async fn greet(
+        pod: PodName,
+        incarnation: u64,
+        held: Held,
+        dialed: Dialed,
+    ) -> Result<(Self, Driver), ProbeError> {
+        let (transport, pulse) = (dialed.transport, Pulse::new());
+        let (requests, driver) = greet(dialed, &pulse).await?;
+        let (lines, lost, loss) = (Lines::new(), CancellationToken::new(), Arc::default());
+        Ok((Self { pod, incarnation, transport, requests, lines, held, pulse, lost, loss }, driver))
+    }
+
+    /// Another connection to the same pod.
+    pub(super) async fn greet_again(&self, dialed: Dialed) -> Result<(SendRequest<Bytes>, Driver), ProbeError> {
+        greet(dialed, &self.pulse).await
     }
 
     /// Asks for the workers: the one question whose answer shows that the pod can build.
@@ -98,17 +122,49 @@ impl Upstream {
         &self.lines
     }
 
+    pub(super) fn held(&self) -> &Held {
+        &self.held
+    }
+
+    pub(super) fn pulse(&self) -> &Pulse {
+        &self.pulse
+    }
+
+    /// The connections that carry something, each by a number of its own.
+    pub(super) fn in_use(&self) -> Vec<(u64, SendRequest<Bytes>)> {
+        let mut connections = self.lines.in_use();
+        connections.push((Self::SHARED, self.requests.clone()));
+        connections
+    }
+
     /// Resolves when the connection is lost, or given up because its pod has ended.
-    pub(crate) async fn lost(&self) {
+    pub(super) async fn lost(&self) {
         self.lost.cancelled().await;
     }
 
-    pub(crate) fn is_lost(&self) -> bool {
+    pub(super) fn is_lost(&self) -> bool {
         self.lost.is_cancelled()
     }
 
-    /// Ends every call on this connection: its pod is known to have ended, whatever the transport believes.
-    pub(crate) fn give_up(&self) {
+    /// Ends every call on the pod's connections: it is known to have ended, whatever the transport believes.
+    pub(super) fn give_up(&self) {
         self.lost.cancel();
     }
+
+    /// The same for a reason of our own.
+    pub(super) fn lose(&self, loss: Loss) {
+        // The first one stands.
+        let _ = self.loss.set(loss);
+        self.lost.cancel();
+    }
+
+    /// Why the connection was lost, when that was not the backend's word.
+    pub(super) fn loss(&self) -> Option<&Loss> {
+        self.loss.get()
+    }
+}
+
+async fn greet(dialed: Dialed, pulse: &Pulse) -> Result<(SendRequest<Bytes>, Driver), ProbeError> {
+    let stream = Heard::new(dialed.stream, pulse.clone());
+    wire::connect(wire::buffered(stream)).await.map_err(ProbeError::Http)
 }

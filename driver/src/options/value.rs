@@ -65,13 +65,10 @@ pub(super) fn replicas(text: &str) -> Result<u32, ValueError> {
 }
 
 pub(super) fn loadbalance(text: &str) -> Result<LoadBalance, ValueError> {
-    match text {
-        "sticky" => Ok(LoadBalance::Sticky),
-        "sticky-bounded" => Ok(LoadBalance::StickyBounded),
-        "least-loaded" => Ok(LoadBalance::LeastLoaded),
-        "random" => Ok(LoadBalance::Random),
-        other => Err(ValueError::Word(other.to_owned())),
-    }
+    use LoadBalance::{LeastLoaded, Random, Sticky, StickyBounded};
+    let policies = [Sticky, StickyBounded, LeastLoaded, Random];
+    let named = policies.into_iter().find(|policy| policy.to_string() == text);
+    named.ok_or_else(|| ValueError::Word(text.to_owned()))
 }
 
 pub(super) fn transport(text: &str) -> Result<TransportChoice, ValueError> {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use h2::client::SendRequest;
-use h2::server::{Connection, SendResponse};
+use h2::server::SendResponse;
 use h2::{Reason, RecvStream};
 use http::Request;
 use tokio::task::JoinSet;
@@ -129,20 +129,23 @@ async fn serve(session: Arc<Session>, lease: Lease, detach: CancellationToken, d
     }
     // In this order the pod sees its calls end, then the session: nothing is cut that could be said.
     connection.graceful_shutdown();
-    let _ = tokio::time::timeout(FAREWELL, async {
-        let mut closed = std::pin::pin!(poll_fn(|cx| connection.poll_closed(cx)));
+    let farewell = async {
         loop {
             tokio::select! {
-                _ = &mut closed => break,
+                next = connection.accept() => match next {
+                    // A call that comes now is refused by being dropped.
+                    Some(Ok(_)) => {}
+                    Some(Err(_)) | None => break,
+                },
                 Some(_) = calls.join_next() => {}
             }
         }
-    })
-    .await;
+    };
+    let _ = tokio::time::timeout(FAREWELL, farewell).await;
 }
 
 /// The place is kept for as long as the connection.
-async fn open(session: &Session, lease: &Lease) -> Result<(Connection<Tunnel, Bytes>, Bulk), h2::Error> {
+async fn open(session: &Session, lease: &Lease) -> Result<(wire::Server<Tunnel>, Bulk), h2::Error> {
     let mut place = lease.bulk().await?;
     let mut request = Request::from_parts(session.head.clone(), ());
     *request.uri_mut() = forward::absolute(request.uri());
@@ -153,7 +156,7 @@ async fn open(session: &Session, lease: &Lease) -> Result<(Connection<Tunnel, By
         return Err(Reason::REFUSED_STREAM.into());
     }
     let tunnel = Tunnel::new(response.into_body(), to_pod, Ending::HalfClose);
-    Ok((wire::server().handshake(tunnel).await?, place))
+    Ok((wire::serve(tunnel).await?, place))
 }
 
 /// One call of a pod, handed to the user's end.

@@ -1,6 +1,7 @@
 //! The builds of a node that run now, by client connection and ref.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -24,12 +25,16 @@ pub(super) struct Builds {
 }
 
 impl Builds {
-    /// Makes a build known to the other calls that belong to it, until the guard is dropped.
-    pub(super) fn register(self: &Arc<Self>, build: &Arc<Build>) -> Registered {
+    /// Makes a build known to the other calls that belong to it, until the guard is dropped. `None` when its connection has
+    /// one of that ref already: the calls of the two could not be told apart.
+    pub(super) fn register(self: &Arc<Self>, build: &Arc<Build>) -> Option<Registered> {
         let key = (build.client().id(), build.reference().to_owned());
-        self.locked().insert(key.clone(), Arc::clone(build));
+        match self.locked().entry(key.clone()) {
+            Entry::Occupied(_) => return None,
+            Entry::Vacant(place) => drop(place.insert(Arc::clone(build))),
+        }
         self.came.send_modify(|count| *count += 1);
-        Registered { builds: Arc::clone(self), key, build: Arc::clone(build) }
+        Some(Registered { builds: Arc::clone(self), key, build: Arc::clone(build) })
     }
 
     /// A build of that connection, or else one of another connection: who watches a build need not be who started it.

@@ -194,11 +194,16 @@ pub(super) async fn log(question: &Question, mut respond: SendResponse<Bytes>, l
 }
 
 /// Status of a build that nobody knows: in the words of a pod, when there is one.
-pub(super) async fn unknown(question: &Question, mut respond: SendResponse<Bytes>, archive: &Archive<'_>) {
+pub(super) async fn unknown(
+    question: &Question,
+    reference: &str,
+    mut respond: SendResponse<Bytes>,
+    archive: &Archive<'_>,
+) {
     match archive.anyone() {
         Some(lease) => log(question, respond, lease).await,
         None => {
-            let text = format!("no such build: no pod of node {} runs", archive.fleet.name());
+            let text = format!("no such job {reference}: no pod of node {} runs", archive.fleet.name());
             fanout::end(&mut respond, Status::new(Code::NotFound, text).trailers());
         }
     }

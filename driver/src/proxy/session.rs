@@ -26,7 +26,7 @@ pub(super) async fn serve(request: Request<RecvStream>, mut respond: SendRespons
     };
     let Ok(to_user) = respond.send_response(wire::headers(), false) else { return };
     let tunnel = Tunnel::new(from_user, to_user, Ending::Trailers(Arc::new(OnceLock::new())));
-    let (user, user_connection) = match wire::client().handshake::<_, Bytes>(tunnel).await {
+    let (user, user_connection) = match wire::connect(tunnel).await {
         Ok(pair) => pair,
         Err(error) => {
             tracing::debug!(%error, "a session could not be greeted");

@@ -11,6 +11,7 @@ use super::build::{Build, Outcome, outcome};
 use super::client::Client;
 use super::forward;
 use super::unary::{self, Question};
+use crate::wire::{Code, Status};
 
 pub(super) async fn serve(request: Request<RecvStream>, mut respond: SendResponse<Bytes>, client: &Arc<Client>) {
     let (head, mut from) = request.into_parts();
@@ -21,7 +22,11 @@ pub(super) async fn serve(request: Request<RecvStream>, mut respond: SendRespons
     // A message that cannot be read is for the pod to refuse.
     let peeked = unary::message(&body).unwrap_or_default();
     let build = Arc::new(Build::new(Arc::clone(client), Question::new(head, body), peeked));
-    let _registered = client.node().builds().register(&build);
+    let Some(_registered) = client.node().builds().register(&build) else {
+        // In `buildkitd`'s words (`solver/jobs.go`, v0.33).
+        let text = format!("job ID {} exists", build.reference());
+        return forward::refuse(&mut respond, &Status::new(Code::Unknown, text));
+    };
     tokio::select! {
         () = unary::cancelled(&mut respond) => {}
         end = run(&build) => match end {
@@ -38,7 +43,7 @@ pub(super) async fn serve(request: Request<RecvStream>, mut respond: SendRespons
 enum End {
     Answer(Box<unary::Answer>),
     Reset(h2::Reason),
-    Refused(crate::wire::Status),
+    Refused(Status),
 }
 
 async fn run(build: &Arc<Build>) -> End {

@@ -24,6 +24,9 @@ use crate::wire::{self, Code, Status};
 /// A pod that is found in less needs no step of its own.
 const AT_ONCE: Duration = Duration::from_millis(300);
 
+/// With a ready pod the wait is only for the builds that came before, which is nothing to tell.
+const IN_TURN: Duration = Duration::from_secs(5);
+
 /// What the end of a build may take to be known after the end of its progress, or the other way round.
 const END: Duration = Duration::from_secs(5);
 
@@ -43,7 +46,7 @@ pub(super) async fn serve(request: Request<RecvStream>, mut respond: SendRespons
         lease = history::elsewhere(&archive, &reference) => return history::log(&question, respond, lease).await,
         () = unary::cancelled(&mut respond) => return,
     };
-    let Some(build) = found else { return history::unknown(&question, respond, &archive).await };
+    let Some(build) = found else { return history::unknown(&question, &reference, respond, &archive).await };
     let mut headers = wire::headers();
     headers.headers_mut().extend(answers::now());
     let Ok(to) = respond.send_response(headers, false) else { return };
@@ -101,10 +104,11 @@ impl Progress {
     /// The story of the wait for a pod, as a step, until the wait is over.
     async fn show_search(&mut self, after: Option<String>) -> Result<(), Gone> {
         let first = after.is_none();
-        if first && let Ok(changed) = tokio::time::timeout(AT_ONCE, self.changed()).await {
+        let node = Arc::clone(self.build.client().node().fleet());
+        let patience = if node.watch().borrow().ready > 0 { IN_TURN } else { AT_ONCE };
+        if first && let Ok(changed) = tokio::time::timeout(patience, self.changed()).await {
             return changed;
         }
-        let node = Arc::clone(self.build.client().node().fleet());
         let what = if first { "starting" } else { "starting again on another pod of" };
         let step = Step::begin(self.build.reference(), self.steps, format!("[buildfleet] {what} {}", node.name()));
         self.steps += 1;

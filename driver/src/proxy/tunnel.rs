@@ -17,6 +17,11 @@ use crate::wire::{Code, Status};
 /// The most that one message carries: BuildKit's own pieces are 32 KiB at most, and its limit is 16 MiB.
 const PIECE: usize = 64 << 10;
 
+/// Messages are written one behind the other into blocks of memory; one that does not begin with this much room begins a new
+/// block. Most are far smaller than a block.
+const ROOM: usize = 16 << 10;
+const BLOCK: usize = 128 << 10;
+
 /// Room before the data for what frames it: gRPC's prefix, the field's tag, and a length of up to `PIECE`.
 const HEAD: usize = 5 + 1 + 3;
 
@@ -72,16 +77,22 @@ impl Tunnel {
     /// Takes what there is room for in the message that is gathered.
     fn gather(&mut self, bytes: &[u8]) -> usize {
         if self.gathered.is_empty() {
-            self.gathered.reserve(HEAD + PIECE);
+            if self.gathered.capacity() < HEAD + ROOM {
+                self.gathered.reserve(BLOCK);
+            }
             self.gathered.put_bytes(0, HEAD);
         }
-        let taken = bytes.len().min(HEAD + PIECE - self.gathered.len());
+        let taken = bytes.len().min(self.room());
         self.gathered.extend_from_slice(&bytes[..taken]);
         taken
     }
 
+    fn room(&self) -> usize {
+        self.gathered.capacity().min(HEAD + PIECE) - self.gathered.len()
+    }
+
     fn is_full(&self) -> bool {
-        self.gathered.len() == HEAD + PIECE
+        !self.gathered.is_empty() && self.room() == 0
     }
 
     fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -12,5 +12,6 @@ mod many_pods;
 mod memory;
 mod nodes;
 mod records;
+mod silence;
 mod transports;
 mod unreachable;

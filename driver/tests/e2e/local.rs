@@ -10,6 +10,7 @@ mod drain;
 mod failures;
 mod lifecycle;
 mod ping;
+mod placement;
 mod records;
 mod rootless;
 mod semantics;

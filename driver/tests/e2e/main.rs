@@ -18,8 +18,7 @@ mod records;
 mod remote;
 mod support;
 
-/// Neighbours made for the hermetic tests, which use more of them.
-#[allow(dead_code)]
+#[expect(dead_code, reason = "shared with the hermetic tests, which use more of it")]
 #[path = "../it/support"]
 mod made {
     pub(crate) mod semantics;

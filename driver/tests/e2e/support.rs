@@ -10,6 +10,7 @@ pub(crate) mod oci;
 pub(crate) mod pki;
 pub(crate) mod processes;
 pub(crate) mod registry;
+pub(crate) mod relay;
 pub(crate) mod scene;
 pub(crate) mod tools;
 pub(crate) mod user;

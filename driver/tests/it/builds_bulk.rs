@@ -9,10 +9,10 @@ use futures::future::join_all;
 use tonic::Code;
 
 use crate::support::buildkitd::FakeBuildkitd;
-use crate::support::front::{Front, eventually, solve};
+use crate::support::front::{Front, eventually};
 use crate::support::rows::Rows;
 use crate::support::user::offer::{FILE_SYNC, Offer};
-use crate::support::user::plan::Plan;
+use crate::support::user::plan::{Part, Plan};
 
 const MIB: usize = 1 << 20;
 
@@ -21,6 +21,9 @@ const LONGEST: usize = 16 * MIB - (64 << 10);
 
 /// What may be on its way between two ends that do not meet: windows and buffers of two hops.
 const ON_THE_WAY: usize = 24 * MIB;
+
+/// So many connections to a pod carry sessions, beside the one for all other calls.
+const BULK: usize = 4;
 
 #[tokio::test]
 async fn an_error_keeps_its_details_however_long_they_are() {
@@ -113,7 +116,9 @@ async fn at_once(count: usize, one_connection: bool) {
     for (number, built) in join_all(builds).await {
         let response = built.well();
         assert_eq!(response["bytes"], ((64 << 10) + number).to_string());
-        assert_eq!(built.watched.logs(), "line 1\nline 2\nline 3\nline 1\n", "build {number}");
+        // A machine that is busy with so many may take long enough to find a pod to have it told.
+        let logs = built.watched.logs();
+        assert!(logs.ends_with("line 1\nline 2\nline 3\nline 1\n"), "build {number}: {logs}");
         assert_eq!(built.given.export("0"), 1000, "build {number}");
     }
     println!("{count} builds in {:?}, one connection: {one_connection}", begun.elapsed());
@@ -122,7 +127,8 @@ async fn at_once(count: usize, one_connection: bool) {
     refs.dedup();
     assert_eq!(refs.len(), count, "each build ran, on one pod");
     for FakeBuildkitd { seen, .. } in &pods {
-        assert_eq!(seen.connections.load(Ordering::SeqCst), 1, "all that is placed on a pod shares a connection");
+        let connections = seen.connections.load(Ordering::SeqCst);
+        assert!(connections <= 1 + BULK, "{connections} connections to one pod");
         eventually("the end of all calls", || seen.is_quiet()).await;
     }
     eventually("an idle fleet", || front.running().iter().all(|(_, builds)| *builds == 0)).await;
@@ -138,19 +144,15 @@ async fn two_hundred_builds_of_two_hundred_connections_run_at_once() {
     at_once(200, false).await;
 }
 
-#[tokio::test]
-async fn who_does_not_read_its_status_holds_up_its_own_only() {
+async fn status_that_nobody_reads(plan: Plan, ends: bool) {
     let front = Front::new();
     let [pod] = front.ready_pods(["kube0-a"]).await;
     let user = front.user().await;
-    let flood = tokio::spawn({
-        let mut control = user.control();
-        async move { control.solve(solve("r1", "flood:100")).await }
-    });
-    eventually("the flood", || pod.seen.refs() == ["r1"]).await;
+    let flood = user.begin(Plan { order: vec![Part::Solve], ..plan.directly().in_session("") });
+    let reached = || pod.seen.end("r1").is_some() == ends && pod.seen.refs() == ["r1"];
+    eventually("the flood", reached).await;
     // Asked for and not read.
     let _told = user.control().status(StatusRequest { r#ref: "r1".to_owned() }).await.unwrap();
-    flood.await.unwrap().unwrap();
     let begun = Instant::now();
     let plan = Plan::new("r2").does("context log:3").offers(|offer| offer.with_context(8 * MIB));
     let built = user.build(plan).await;
@@ -160,7 +162,16 @@ async fn who_does_not_read_its_status_holds_up_its_own_only() {
     tokio::time::sleep(Duration::from_millis(300)).await;
     let taken = pod.seen.told.load(Ordering::SeqCst);
     println!("{taken} bytes of 100 MiB were taken from the pod");
-    assert!(taken < ON_THE_WAY, "{taken} bytes were taken for a client that reads none");
+    assert!((1..ON_THE_WAY).contains(&taken), "{taken} bytes were taken for a client that reads none");
+    drop(flood);
+}
+
+#[tokio::test]
+async fn who_does_not_read_its_status_holds_up_its_own_only() {
+    let mut rows = Rows::default();
+    rows.row("while the build runs", status_that_nobody_reads(Plan::new("r1").does("flood:100 hang"), false));
+    rows.row("of a build that has ended", status_that_nobody_reads(Plan::new("r1").does("flood:100"), true));
+    rows.pass().await;
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! A pod that ends with what cannot be begun anew: the client hears which pod and why, in time, and nothing happens twice.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use buildfleet_proto::buildkit::frontend::EvaluateRequest;
@@ -57,8 +58,7 @@ async fn a_build_of_which_its_client_knows_too_much_fails_with_its_pod() {
             doing.await;
             let (victim, others) = with_the_build(pods).await;
             let (name, begun) = (victim.name.clone(), Instant::now());
-            victim.kill().await;
-            front.pods.end(&name, "OOMKilled");
+            front.ends(victim, "OOMKilled");
             let built = build.end(Ok(())).await;
             is_told(built.error(), &name, "OOMKilled");
             assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
@@ -68,17 +68,22 @@ async fn a_build_of_which_its_client_knows_too_much_fails_with_its_pod() {
     rows.pass().await;
 }
 
-/// Runs a build on two pods of which the first ends when the build makes it; `retries` as the node's option says.
-async fn crashes(front: &Front, plan: Plan, reason: &'static str) -> (Built, String, Vec<FakeBuildkitd>, Duration) {
+/// Runs a build on two pods, of which the first ends where the build says so.
+async fn is_doomed(front: &Front, plan: Plan, reason: &str) -> (Built, String, Vec<FakeBuildkitd>, Duration) {
     let pods = Vec::from(front.ready_pods(["kube0-a", "kube0-b"]).await);
     let user = front.user().await;
-    let build = tokio::spawn(async move { user.build(plan).await });
+    let build = user.begin(plan.clone());
+    let given = Arc::clone(&build.session.as_ref().unwrap().given);
+    let build = tokio::spawn(build.finish());
     let (victim, others) = with_the_build(pods).await;
-    victim.crash.cancelled().await;
-    let begun = Instant::now();
-    front.pods.end(&victim.name, reason);
+    victim.doomed.cancelled().await;
+    if !plan.exporters.is_empty() {
+        eventually("a part of the export", || given.export("0") > 0).await;
+    }
+    let (name, begun) = (victim.name.clone(), Instant::now());
+    front.ends(victim, reason);
     let built = build.await.unwrap();
-    (built, victim.name.clone(), others, begun.elapsed())
+    (built, name, others, begun.elapsed())
 }
 
 #[tokio::test]
@@ -87,13 +92,14 @@ async fn an_export_that_was_delivered_in_part_is_not_delivered_again() {
     for direct in [false, true] {
         rows.row(format!("direct: {direct}"), async move {
             let front = Front::new();
-            let attrs = [("bytes", "33554432"), ("crash-after", "1048576")];
+            let attrs = [("bytes", "33554432"), ("doom-after", "1048576")];
             let plan = Plan { direct, ..Plan::new("r1").does("context").exporter("tar", &attrs) };
-            let (built, victim, others, took) = crashes(&front, plan, "Evicted").await;
+            let (built, victim, others, took) = is_doomed(&front, plan, "Evicted").await;
             is_told(built.error(), &victim, "Evicted");
             assert!(built.error().message().contains("export"), "{:?}", built.error());
             let export = built.given.export("0");
-            assert!((1..32 << 20).contains(&export), "{export} bytes of the export came");
+            // What the pod sent last may have been lost with it, on the way to the user.
+            assert!(export < 32 << 20, "{export} bytes of the export came");
             assert!(took < Duration::from_secs(6), "{took:?}");
             assert!(others[0].seen.refs().is_empty(), "it was begun anew");
         });
@@ -105,13 +111,13 @@ async fn an_export_that_was_delivered_in_part_is_not_delivered_again() {
 async fn without_retries_a_build_fails_with_its_pod() {
     let mut rows = Rows::default();
     for (name, plan) in [
-        ("driven, in the frontend", Plan::new("r1").does("crash")),
-        ("driven, in the evaluation", Plan::new("r1").builds("crash")),
-        ("direct", Plan::new("r1").directly().does("crash")),
+        ("driven, in the frontend", Plan::new("r1").does("doom")),
+        ("driven, in the evaluation", Plan::new("r1").builds("doom")),
+        ("direct", Plan::new("r1").directly().does("doom")),
     ] {
         rows.row(name, async move {
             let front = Front::without_retries();
-            let (built, victim, others, took) = crashes(&front, plan, "OOMKilled").await;
+            let (built, victim, others, took) = is_doomed(&front, plan, "OOMKilled").await;
             is_told(built.error(), &victim, "OOMKilled");
             assert!(took < Duration::from_secs(6), "{took:?}");
             assert!(others[0].seen.refs().is_empty(), "it was begun anew");
@@ -132,9 +138,8 @@ async fn a_build_whose_pods_are_all_gone_fails_when_none_comes_in_time() {
             let plan = Plan { direct, ..Plan::new("r1").does("hang") };
             let build = tokio::spawn(async move { user.build(plan).await });
             eventually("the build", || pod.seen.refs() == ["r1"]).await;
-            pod.kill().await;
             let begun = Instant::now();
-            front.pods.end("kube0-a", "node lost");
+            front.ends(pod, "node lost");
             let built = build.await.unwrap();
             assert_eq!(built.error().code(), Code::Unavailable);
             assert!(built.error().message().contains("0 of 1 pods ready"), "{:?}", built.error());
@@ -151,34 +156,33 @@ async fn a_build_whose_pods_are_all_gone_fails_when_none_comes_in_time() {
 async fn a_build_that_ends_every_pod_is_given_up() {
     let mut rows = Rows::default();
     for (name, plan) in [
-        ("driven, in the frontend", Plan::new("r1").does("crash")),
-        ("driven, in the evaluation", Plan::new("r1").builds("crash")),
-        ("direct", Plan::new("r1").directly().does("crash")),
+        ("driven, in the frontend", Plan::new("r1").does("doom")),
+        ("driven, in the evaluation", Plan::new("r1").builds("doom")),
+        ("direct", Plan::new("r1").directly().does("doom")),
     ] {
         rows.row(name, async move {
             let front = Front::new();
             let names = ["kube0-a", "kube0-b", "kube0-c", "kube0-d", "kube0-e", "kube0-f", "kube0-g", "kube0-h"];
-            let pods = front.ready_pods(names).await;
+            let mut pods = Vec::from(front.ready_pods(names).await);
+            let seen: Vec<_> = pods.iter().map(|pod| Arc::clone(&pod.seen)).collect();
             let user = front.user().await;
             let build = tokio::spawn(async move { user.build(plan).await });
-            let mut told = Vec::new();
+            let mut last = String::new();
             while !build.is_finished() {
-                for pod in pods.iter().filter(|pod| pod.crash.is_cancelled()) {
-                    if !told.contains(&pod.name) {
-                        front.pods.end(&pod.name, "exit code 2");
-                        told.push(pod.name.clone());
-                    }
+                if let Some(place) = pods.iter().position(|pod| pod.doomed.is_cancelled()) {
+                    let pod = pods.remove(place);
+                    last.clone_from(&pod.name);
+                    front.ends(pod, "exit code 2");
                 }
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
             let built = build.await.unwrap();
             let status = built.error();
             assert_eq!(status.code(), Code::Unavailable);
-            let last = told.last().unwrap();
             assert!(status.message().contains(&format!("pod {last} has ended: exit code 2")), "{status:?}");
-            let tries: usize = pods.iter().map(|pod| pod.seen.refs().len()).sum();
+            let tries: usize = seen.iter().map(|seen| seen.refs().len()).sum();
             assert!((2..=4).contains(&tries), "{tries} pods were ended by one build");
-            assert!(pods.iter().all(|pod| pod.seen.refs().len() <= 1), "a try on a pod that had failed");
+            assert!(seen.iter().all(|seen| seen.refs().len() <= 1), "a try on a pod that had failed");
         });
     }
     rows.pass().await;

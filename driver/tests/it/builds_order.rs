@@ -81,7 +81,7 @@ async fn every_order_of_arrival_makes_a_build_that_its_client_does_not_drive() {
 #[tokio::test]
 async fn a_part_that_comes_late_is_waited_for() {
     let mut rows = Rows::default();
-    let late = Duration::from_millis(600);
+    let late = Duration::from_millis(400);
     let plan = |order: &[Part]| Plan::new("r1").does("context log:2").in_order(order, late);
     rows.row("a session after all else", builds_in_order(plan(&[Bridge, Solve, Status, Session])));
     rows.row("a session after Solve", builds_in_order(plan(&[Solve, Session, Bridge, Status])));
@@ -142,7 +142,7 @@ async fn a_build_whose_session_never_comes_fails_in_the_pods_own_words() {
             let [pod, _other] = front.ready_pods(["kube0-a", "kube0-b"]).await;
             let built = front.user().await.build(plan).await;
             assert_eq!(built.error().message(), "no active session for nobody: context deadline exceeded");
-            assert!(built.took < Duration::from_secs(4), "{:?}", built.took);
+            assert!(built.took < Duration::from_secs(6), "{:?}", built.took);
             eventually("the end of all calls", || pod.seen.is_quiet()).await;
         });
     }
@@ -181,10 +181,10 @@ async fn a_call_for_a_build_that_is_not_there_is_refused_in_time() {
         refused(Front::new(), &["unknown"], Code::NotFound, "no such job unknown").await;
     });
     rows.row("LLBBridge of no build", async {
-        refused(Front::new(), &[], Code::Unknown, "no buildid found in context").await;
+        refused(Front::new(), &[], Code::InvalidArgument, "buildkit-controlapi-buildid").await;
     });
     rows.row("LLBBridge of two builds", async {
-        refused(Front::new(), &["r1", "r2"], Code::Unknown, "no buildid found in context").await;
+        refused(Front::new(), &["r1", "r2"], Code::InvalidArgument, "buildkit-controlapi-buildid").await;
     });
     rows.row("Status of an unknown build", async {
         let front = Front::new();
@@ -224,9 +224,9 @@ async fn a_second_build_of_one_ref_is_refused_and_the_first_goes_on() {
             let first = user.begin(plan.clone());
             let second = async {
                 tokio::time::sleep(Duration::from_millis(300)).await;
-                // Its calls would be the first one's: it is the Solve that is refused.
-                let plan = Plan { order: vec![Solve], ..plan.in_session("other") };
-                other.begin(plan).end(Ok(())).await
+                // On one connection its other calls would be the first one's.
+                let order = if one_connection { vec![Solve] } else { vec![Solve, Status, Bridge] };
+                other.build(Plan { order, ..plan.in_session("other") }).await
             };
             let (first, second) = tokio::join!(first.finish(), second);
             assert_eq!(second.error().message(), "job ID r1 exists");

@@ -69,14 +69,6 @@ async fn with_the_build(mut pods: Vec<FakeBuildkitd>) -> (FakeBuildkitd, Vec<Fak
     (pods.remove(place), pods)
 }
 
-/// Kills a pod; the backend tells so.
-async fn end(front: &Front, pod: FakeBuildkitd, reason: &str) -> Arc<crate::support::buildkitd::seen::Seen> {
-    let (name, seen) = (pod.name.clone(), Arc::clone(&pod.seen));
-    pod.kill().await;
-    front.pods.end(&name, reason);
-    seen
-}
-
 async fn drive(build: &Running, phase: Phase, made: tokio::sync::oneshot::Sender<()>) -> Result<Made, Status> {
     build.ping().await?;
     let result = build.make().await?;
@@ -102,8 +94,8 @@ async fn loses_its_pod(front: &Front, plan: Plan, phase: Phase) -> (Built, FakeB
         let (victim, others) = with_the_build(pods).await;
         eventually("the phase", || phase.is_reached(&build, &victim)).await;
         let first = victim.name.clone();
-        let seen = end(front, victim, "Evicted").await;
-        assert_eq!(seen.refs(), ["r1"]);
+        assert_eq!(victim.seen.refs(), ["r1"]);
+        front.ends(victim, "Evicted");
         (others, first)
     };
     let driving = async {
@@ -192,11 +184,27 @@ async fn a_build_that_is_held_hears_nothing_of_a_pod_that_ends() {
     let user = front.user().await;
     let build = user.begin(Plan::new("r1").does("context"));
     build.ping().await.unwrap();
-    end(&front, one, "Evicted").await;
+    front.ends(one, "Evicted");
     let built = build.finish().await;
     assert_eq!(built.pod(), "kube0-b");
     assert_eq!(built.watched.vertices(), ["[kube0-b 1] context"]);
     assert_eq!(two.seen.refs(), ["r1"]);
+}
+
+#[tokio::test]
+async fn a_pod_of_whose_end_the_backend_hears_late_loses_its_build_in_time() {
+    let front = Front::new();
+    let pods = Vec::from(front.ready_pods(["kube0-a", "kube0-b"]).await);
+    let user = front.user().await;
+    let build = tokio::spawn(async move { user.build(Plan::new("r1").does("context sleep:500")).await });
+    let (victim, others) = with_the_build(pods).await;
+    let name = victim.name.clone();
+    victim.kill().await;
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    front.pods.end(&name, "OOMKilled");
+    let built = build.await.unwrap();
+    assert_eq!(built.pod(), others[0].name);
+    assert!(built.watched.logs().contains("OOMKilled"), "{}", built.watched.logs());
 }
 
 #[tokio::test]
@@ -240,7 +248,8 @@ async fn a_pod_that_is_silent_for_a_while_keeps_its_build() {
     let build = tokio::spawn(async move { user.build(Plan::new("r1").does("sleep:300 context log:1")).await });
     let (mut silent, others) = with_the_build(pods).await;
     silent.freeze();
-    tokio::time::sleep(Duration::from_millis(2500)).await;
+    // Less than what tells of an end by itself.
+    tokio::time::sleep(Duration::from_millis(1200)).await;
     silent.thaw();
     let built = build.await.unwrap();
     assert_eq!(built.pod(), silent.name);
@@ -264,7 +273,8 @@ async fn all_builds_of_a_pod_that_ends_go_on_elsewhere() {
     }
     eventually("the builds", || pods.iter().map(|pod| pod.seen.refs().len()).sum::<usize>() == 20).await;
     let (victim, others) = with_the_build(pods).await;
-    let seen = end(&front, victim, "OOMKilled").await;
+    let seen = Arc::clone(&victim.seen);
+    front.ends(victim, "OOMKilled");
     for build in builds {
         let built = build.await.unwrap();
         assert_eq!(built.well()["bytes"], (1 << 20).to_string());
@@ -285,7 +295,7 @@ async fn a_session_that_two_builds_share_goes_along_with_both() {
     let (one, two) = (user.build(plan("r1")), user.build(plan("r2")));
     let ending = async {
         let (victim, others) = with_the_build(pods).await;
-        end(&front, victim, "Evicted").await;
+        front.ends(victim, "Evicted");
         others
     };
     let (one, two, others) = tokio::join!(one, two, ending);
@@ -300,7 +310,7 @@ async fn a_client_that_leaves_while_its_build_looks_for_another_pod_is_not_follo
     let user = front.user().await;
     let build = user.begin(Plan::new("r1").directly().does("hang"));
     eventually("the build", || first.seen.refs() == ["r1"]).await;
-    end(&front, first, "Evicted").await;
+    front.ends(first, "Evicted");
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert!(!build.is_solved(), "a build without a pod waits for one");
     user.cut();

@@ -32,7 +32,7 @@ async fn starts(plan: Plan) {
     front.pods.first_order().await;
     let story = [StoryLine::plain("scheduled on node-a"), StoryLine::plain("pulling image moby/buildkit")];
     front.pods.set("kube0-a", PodPhase::Pending, &story);
-    tokio::time::sleep(Duration::from_millis(700)).await;
+    tokio::time::sleep(Duration::from_millis(1300)).await;
     let pod = front.pod("kube0-a");
     let built = build.await.unwrap();
     assert_eq!(built.well()["bytes"], (1 << 20).to_string());

@@ -219,6 +219,33 @@ pub struct Node {
         ::prost::alloc::string::String,
         ::prost::alloc::string::String,
     >,
+    /// Only in the answer to Inspect, for a node that runs.
+    #[prost(message, optional, tag = "14")]
+    pub placement: ::core::option::Option<Placement>,
+}
+/// Where a node's builds go.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Placement {
+    /// As `loadbalance` has it.
+    #[prost(string, tag = "1")]
+    pub policy: ::prost::alloc::string::String,
+    /// Newest first, since the daemon was started; bounded.
+    #[prost(message, repeated, tag = "2")]
+    pub latest: ::prost::alloc::vec::Vec<Placed>,
+}
+/// One choice of a pod. A build that is begun anew has another one.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Placed {
+    /// BuildKit's ref of the build.
+    #[prost(string, tag = "1")]
+    pub build_ref: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub pod: ::prost::alloc::string::String,
+    /// One clause for the user.
+    #[prost(string, tag = "3")]
+    pub because: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "4")]
+    pub at: ::core::option::Option<::prost_types::Timestamp>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Pod {

@@ -7,7 +7,7 @@ use buildfleet_proto::fleet;
 
 use crate::builder::{Builder, BuilderName, Endpoint, KubeContext, Node};
 use crate::daemon::entry::BuilderEntry;
-use crate::fleet::{NodeSnapshot, NodeStatus, PodSnapshot, PodStatus};
+use crate::fleet::{NodeSnapshot, NodeStatus, Placement, PodSnapshot, PodStatus};
 
 pub(super) fn builder(entry: &BuilderEntry, current: bool) -> fleet::Builder {
     let name = &entry.builder.name;
@@ -24,6 +24,22 @@ pub(super) fn builder(entry: &BuilderEntry, current: bool) -> fleet::Builder {
         created: Some(entry.created.into()),
         last_activity: entry.last_activity().map(Into::into),
     }
+}
+
+/// The same with where the builds of its nodes went.
+pub(super) fn builder_with_placements(entry: &BuilderEntry, mut view: fleet::Builder) -> fleet::Builder {
+    for (stored, shown) in entry.builder.nodes.iter().zip(&mut view.nodes) {
+        shown.placement = entry.node(&stored.name).map(|running| fleet::Placement {
+            policy: running.fleet.loadbalance().to_string(),
+            latest: running.fleet.placements().into_iter().map(placed).collect(),
+        });
+    }
+    view
+}
+
+fn placed(placement: Placement) -> fleet::Placed {
+    let Placement { build_ref, pod, because, at } = placement;
+    fleet::Placed { build_ref, pod: pod.to_string(), because, at: Some(at.into()) }
 }
 
 /// A builder that was only checked: it has no sockets.
@@ -60,6 +76,7 @@ fn node(builder: &BuilderName, node: &Node, known: &NodeSnapshot, socket: Option
         wanted: known.wanted,
         pods: known.pods.iter().map(pod).collect(),
         worker_labels: reported.labels,
+        placement: None,
     }
 }
 

@@ -147,10 +147,22 @@ impl Registry {
         }
         self.save(StoredBuilder { builder: plan.builder.clone(), created: existing.created }, None).await?;
         if let Some(place) = place {
-            let old = &nodes[place];
-            old.close().await;
-            let known = old.known();
-            nodes[place] = NodeEntry::start(&self.around, &plan.node, &plan.options, Arc::clone(&old.front), known);
+            let old = Arc::clone(&nodes[place]);
+            let known = match typed(&existing.builder, &old.name).and_then(|options| options.drain_timeout()) {
+                // Pods that are replaced go when their builds have ended; until then, these are reached as before.
+                Some(patience) => {
+                    old.end_keeping().await;
+                    let known = old.known();
+                    self.shutdown().spawn(async move { old.retire(patience).await });
+                    known
+                }
+                None => {
+                    old.close().await;
+                    old.known()
+                }
+            };
+            let front = Arc::clone(&nodes[place].front);
+            nodes[place] = NodeEntry::start(&self.around, &plan.node, &plan.options, front, known);
         }
         Ok(self.install(BuilderEntry { builder: plan.builder, nodes, ..existing.clone() }))
     }

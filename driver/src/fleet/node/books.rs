@@ -26,6 +26,7 @@ impl NodeFleet {
                 state.links.retain(|name, link| pods.get(name).is_some() || link.builds > 0);
             }
             state.pods = pods;
+            state.upstreams.keys().for_each(|name| state.leave_if_unused(name));
             let running = state.pods.pods.iter().filter(|pod| pod.phase == PodPhase::Running);
             running.map(|pod| (pod.name.clone(), pod.incarnation)).collect()
         })
@@ -40,6 +41,8 @@ impl NodeFleet {
             state.upstreams.insert(upstream.pod.clone(), upstream.clone());
             state.workers.insert(upstream.pod.clone(), workers);
             state.learned.workers = state.known_workers();
+            // It may have been told to go since it was dialled.
+            state.leave_if_unused(&upstream.pod);
         });
     }
 

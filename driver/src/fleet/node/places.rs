@@ -2,13 +2,13 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
 use super::NodeFleet;
 use crate::builder::PodName;
-use crate::fleet::upstream::Upstream;
+use crate::fleet::upstream::{Held, Upstream};
 use crate::fleet::{Lease, StartError};
 use crate::placement::{self, Candidate, Placing};
 
@@ -51,6 +51,7 @@ impl NodeFleet {
         let random = RandomState::new().hash_one(());
         let chosen = placement::choose(self.config.loadbalance, placing, random, &ready)?;
         let upstream = state.upstreams.get(&chosen.pod)?.clone();
+        state.placements.record(placing, &chosen, SystemTime::now());
         if !placing.internal {
             state.links.entry(chosen.pod).or_default().builds += 1;
         }
@@ -60,7 +61,8 @@ impl NodeFleet {
 
     /// A way to a pod, whether it takes new work or not; counts as no load.
     pub fn visit(self: &Arc<Self>, pod: &PodName) -> Option<Lease> {
-        let upstream = self.state().upstreams.get(pod).filter(|upstream| !upstream.is_lost())?.clone();
+        let state = self.state();
+        let upstream = state.upstreams.get(pod).filter(|upstream| !upstream.is_lost())?.clone();
         Some(Lease::new(Arc::clone(self), upstream, false, String::new()))
     }
 
@@ -70,12 +72,14 @@ impl NodeFleet {
         state.upstreams.iter().filter(|(_, upstream)| !upstream.is_lost()).map(|(name, _)| name.clone()).collect()
     }
 
-    /// The other end of a lease: one build less on its pod.
-    pub(in crate::fleet) fn released(&self, pod: &PodName) {
+    /// The other end of a lease.
+    pub(in crate::fleet) fn released(&self, pod: &PodName, held: &Held, counted: bool) {
         self.update(|state| {
-            if let Some(link) = state.links.get_mut(pod) {
+            held.send_modify(|held| *held = held.saturating_sub(1));
+            if let (true, Some(link)) = (counted, state.links.get_mut(pod)) {
                 link.builds = link.builds.saturating_sub(1);
             }
+            state.leave_if_unused(pod);
         });
     }
 

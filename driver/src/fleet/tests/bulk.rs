@@ -2,36 +2,17 @@
 
 use std::time::Duration;
 
-use h2::client::ResponseFuture;
-use h2::{RecvStream, SendStream};
-use http::Request;
 use tokio::time::sleep;
 
 use super::pods::FakePods;
+use super::stream::stream;
 use super::{lease, ready};
 use crate::backend::PodPhase::Running;
-use crate::fleet::bulk::Bulk;
-use crate::fleet::{Lease, Remembered};
+use crate::fleet::Remembered;
 
 /// Less than what is waited for before another connection is dialled.
 const MOMENT: Duration = Duration::from_millis(100);
 const WHILE: Duration = Duration::from_secs(2);
-
-/// A stream as a session is one.
-#[derive(Debug)]
-struct Stream {
-    _place: Bulk,
-    _to: SendStream<bytes::Bytes>,
-    from: RecvStream,
-}
-
-async fn stream(lease: &Lease) -> Stream {
-    let mut place = lease.bulk().await.unwrap();
-    let request = Request::post("http://localhost/moby.buildkit.v1.Control/Session").body(()).unwrap();
-    let (response, to): (ResponseFuture, _) = place.requests().send_request(request, false).unwrap();
-    let from = response.await.unwrap().into_body();
-    Stream { _place: place, _to: to, from }
-}
 
 #[tokio::test(start_paused = true)]
 async fn a_stream_that_carries_much_does_not_share_the_connection_of_calls() {

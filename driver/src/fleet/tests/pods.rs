@@ -1,12 +1,14 @@
 //! Pods in this process: each speaks as much HTTP/2 and gRPC as a fleet asks of one, and does what a test says.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use buildfleet_proto::buildkit::frontend::ReturnResponse;
 use buildfleet_proto::buildkit::{BuildkitVersion, ListWorkersResponse, SolveResponse, WorkerRecord};
+use buildfleet_proto::health::HealthCheckResponse;
 use bytes::Bytes;
 use h2::RecvStream;
 use h2::server::SendResponse;
@@ -15,6 +17,7 @@ use tokio::io::DuplexStream;
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 
+use super::network::{Ended, Way};
 use crate::backend::{
     ApplyError, Backend, DeleteError, DialError, Dialed, LogStream, LogsError, LogsWanted, Pod, PodPhase, Pods,
     Transport,
@@ -25,8 +28,8 @@ use crate::options::LoadBalance;
 use crate::shutdown::Shutdown;
 use crate::wire;
 
-/// What happens to the calls of a pod that are not answered at once.
-#[derive(Debug, Default)]
+/// How the pods behave.
+#[derive(Debug)]
 pub(super) struct Told {
     /// The version that ListWorkers tells.
     pub(super) version: String,
@@ -34,6 +37,11 @@ pub(super) struct Told {
     pub(super) pong: Option<&'static [u8]>,
     /// Connections that one pod takes at a time.
     pub(super) most: usize,
+    pub(super) transport: Transport,
+    /// Whether health checks are answered.
+    pub(super) checks: bool,
+    /// A session says something every so often.
+    pub(super) chatter: Option<Duration>,
 }
 
 /// The pods of one node.
@@ -46,6 +54,8 @@ pub(super) struct FakePods {
     /// Connections that stand, with their servers.
     connections: Arc<watch::Sender<BTreeMap<(PodName, u32), AbortHandle>>>,
     dials: AtomicU32,
+    /// Of all connections that were made.
+    ways: Mutex<Vec<Way>>,
     /// Builds that have begun and are not over.
     builds: watch::Sender<Vec<String>>,
     servers: Mutex<JoinSet<()>>,
@@ -54,13 +64,21 @@ pub(super) struct FakePods {
 impl FakePods {
     pub(super) fn new() -> Arc<Self> {
         let pods = Pods { known: true, applied: true, ..Pods::default() };
-        let told = Told { version: "v0.33.1".to_owned(), pong: Some(b"pong"), most: usize::MAX };
+        let told = Told {
+            version: "v0.33.1".to_owned(),
+            pong: Some(b"pong"),
+            most: usize::MAX,
+            transport: Transport::Exec,
+            checks: true,
+            chatter: None,
+        };
         Arc::new(Self {
             pods: watch::Sender::new(pods),
             told: Arc::new(Mutex::new(told)),
             calls: Arc::default(),
             connections: Arc::default(),
             dials: AtomicU32::new(0),
+            ways: Mutex::default(),
             builds: watch::Sender::default(),
             servers: Mutex::default(),
         })
@@ -132,6 +150,16 @@ impl FakePods {
         self.pods.send_modify(|pods| pods.pods.retain(|pod| pod.name.as_str() != name));
     }
 
+    /// The network loses all that the present connections carry.
+    pub(super) fn drop_everything(&self) {
+        self.ways.lock().unwrap().iter().for_each(Way::drop_everything);
+    }
+
+    /// All present connections fail.
+    pub(super) fn break_with(&self, kind: io::ErrorKind) {
+        self.ways.lock().unwrap().iter().for_each(|way| way.break_with(kind));
+    }
+
     pub(super) fn dials(&self) -> u32 {
         self.dials.load(Ordering::SeqCst)
     }
@@ -154,9 +182,13 @@ impl Backend for FakePods {
 
     async fn dial(&self, pod: &PodName) -> Result<Dialed, DialError> {
         let number = self.dials.fetch_add(1, Ordering::SeqCst) + 1;
-        if self.connections(pod.as_str()).len() >= self.told.lock().unwrap().most {
+        let (most, transport) = {
+            let told = self.told.lock().unwrap();
+            (told.most, told.transport)
+        };
+        if self.connections(pod.as_str()).len() >= most {
             let source = "no further connection".into();
-            return Err(DialError::Failed { pod: pod.clone(), transport: Transport::Exec, source });
+            return Err(DialError::Failed { pod: pod.clone(), transport, source });
         }
         let (near, far) = tokio::io::duplex(64 << 10);
         let server = Server {
@@ -172,7 +204,9 @@ impl Backend for FakePods {
             server.serve(far).await;
         });
         self.connections.send_modify(|connections| drop(connections.insert(place, task)));
-        Ok(Dialed { stream: Box::new(near), transport: Transport::Exec })
+        let way = Way::default();
+        self.ways.lock().unwrap().push(way.clone());
+        Ok(Dialed { stream: Box::new(Ended { stream: near, way }), transport })
     }
 
     async fn logs(&self, pod: &PodName, _wanted: LogsWanted) -> Result<LogStream, LogsError> {
@@ -204,7 +238,7 @@ struct Server {
 
 impl Server {
     async fn serve(self, stream: DuplexStream) {
-        let Ok(mut connection) = wire::server().handshake::<_, Bytes>(stream).await else { return };
+        let Ok(mut connection) = wire::serve(wire::buffered(stream)).await else { return };
         let mut calls = JoinSet::new();
         while let Some(Ok((request, respond))) = connection.accept().await {
             calls.spawn(self.clone().call(request, respond));
@@ -251,9 +285,18 @@ impl Server {
                 Some(wire::message(&ReturnResponse {}))
             }
             "Session" => {
-                let Ok(_open) = respond.send_response(wire::headers(), false) else { return };
-                return std::future::pending().await;
+                let Ok(mut open) = respond.send_response(wire::headers(), false) else { return };
+                let chatter = self.told.lock().unwrap().chatter;
+                loop {
+                    match chatter {
+                        Some(pause) => tokio::time::sleep(pause).await,
+                        None => std::future::pending().await,
+                    }
+                    let _ = open.send_data(Bytes::from_static(b"."), false);
+                }
             }
+            "Check" if self.told.lock().unwrap().checks => Some(wire::message(&HealthCheckResponse { status: 1 })),
+            "Check" => return std::future::pending().await,
             _ => None,
         };
         let Ok(mut to) = respond.send_response(wire::headers(), false) else { return };

@@ -58,7 +58,7 @@ impl Clocks {
     pub(crate) const QUICK: Self = Self {
         status: Duration::from_secs(1),
         bridge: Duration::from_secs(1),
-        session: Duration::from_secs(1),
+        session: Duration::from_secs(2),
         kept: Duration::from_secs(10),
     };
 }
@@ -72,7 +72,7 @@ struct Machine {
     records: Arc<Records>,
     jobs: Arc<Jobs>,
     sessions: Arc<Sessions>,
-    crash: CancellationToken,
+    doomed: CancellationToken,
 }
 
 /// Runs until it is killed or dropped.
@@ -82,8 +82,8 @@ pub(crate) struct FakeBuildkitd {
     pub(crate) socket: PathBuf,
     pub(crate) seen: Arc<Seen>,
     pub(crate) records: Arc<Records>,
-    /// Done when a build has made it crash.
-    pub(crate) crash: CancellationToken,
+    /// A build has come to where its script wants the pod to end: the test is to end it.
+    pub(crate) doomed: CancellationToken,
     process: Process,
 }
 
@@ -99,7 +99,7 @@ impl FakeBuildkitd {
         let listener = Listener::bind(&socket).unwrap();
         listener.set_nonblocking(true).unwrap();
         let (seen, records) = (Arc::new(Seen::default()), Arc::new(Records::default()));
-        let crash = CancellationToken::new();
+        let doomed = CancellationToken::new();
         let machine = Arc::new(Machine {
             name: name.to_owned(),
             clocks,
@@ -107,10 +107,10 @@ impl FakeBuildkitd {
             records: Arc::clone(&records),
             jobs: Arc::new(Jobs::new(Arc::clone(&seen), Arc::clone(&records), clocks.kept)),
             sessions: Arc::new(Sessions::new(Arc::clone(&seen))),
-            crash: crash.clone(),
+            doomed: doomed.clone(),
         });
-        let process = Process::start(crash.clone(), move || serve(listener, machine));
-        Self { name: name.to_owned(), socket, seen, records, crash, process }
+        let process = Process::start(move || serve(listener, machine));
+        Self { name: name.to_owned(), socket, seen, records, doomed, process }
     }
 
     /// As SIGKILL does: every connection breaks.

@@ -43,7 +43,7 @@ impl Front {
         Self::with(Duration::from_secs(20), false)
     }
 
-    fn with(timeout: Duration, _retries: bool) -> Self {
+    fn with(timeout: Duration, retries: bool) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let socket = directory.path().join("front.sock");
         let pods = Arc::new(FakePods::new());
@@ -58,7 +58,7 @@ impl Front {
         };
         let fleet = NodeFleet::start(config, pods.clone(), shutdown.clone());
         let listener = UnixListener::bind(&socket).unwrap();
-        let proxy = NodeProxy::new(Arc::clone(&fleet), Arc::default(), true);
+        let proxy = NodeProxy::new(Arc::clone(&fleet), Arc::default(), retries);
         let (accepting, served) = (shutdown.clone(), Arc::new(proxy));
         shutdown.spawn(async move {
             loop {
@@ -79,6 +79,13 @@ impl Front {
         let buildkitd = FakeBuildkitd::start(name, self.directory.path());
         self.pods.run(name, &buildkitd.socket);
         buildkitd
+    }
+
+    /// The pod ends, and the backend knows how.
+    pub(crate) fn ends(&self, pod: FakeBuildkitd, reason: &str) {
+        let name = pod.name.clone();
+        drop(pod);
+        self.pods.end(&name, reason);
     }
 
     /// Where the pods' sockets are.

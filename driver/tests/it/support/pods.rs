@@ -28,8 +28,11 @@ impl FakePods {
 
     /// A pod whose `buildkitd` listens at `socket`.
     pub(crate) fn run(&self, name: &str, socket: &Path) {
-        self.sockets.lock().unwrap().insert(name.parse().unwrap(), socket.to_owned());
-        self.set(name, PodPhase::Running, &[]);
+        let pod: PodName = name.parse().unwrap();
+        self.sockets.lock().unwrap().insert(pod.clone(), socket.to_owned());
+        // What happened before belongs to its story.
+        let story = self.pods.borrow().get(&pod).map(|pod| pod.story.clone()).unwrap_or_default();
+        self.set(name, PodPhase::Running, &story);
     }
 
     /// The pod's `buildkitd` has ended, and another one runs in its place at the same socket.

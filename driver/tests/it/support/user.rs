@@ -26,6 +26,9 @@ use self::raw::LARGEST;
 /// grpc-go's own window, which BuildKit's clients begin with.
 const WINDOW: u32 = 65_535;
 
+/// Nothing in a test takes longer.
+const LIMIT: Duration = Duration::from_secs(30);
+
 /// One HTTP/2 connection to a socket of the daemon.
 #[derive(Debug, Clone)]
 pub(crate) struct User {
@@ -102,7 +105,9 @@ impl User {
             request.set_timeout(limit);
         }
         let path = format!("/moby.buildkit.v1.frontend.LLBBridge/{method}");
-        raw::unary(&self.channel, &path, request).await.map(tonic::Response::into_inner)
+        let called = tokio::time::timeout(LIMIT, raw::unary(&self.channel, &path, request)).await;
+        let hangs = |_| Err(Status::deadline_exceeded(format!("LLBBridge.{method} hangs")));
+        called.unwrap_or_else(hangs).map(tonic::Response::into_inner)
     }
 
     /// As if the process were killed: the connection is gone at once, without a word.

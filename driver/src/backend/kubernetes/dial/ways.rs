@@ -18,7 +18,7 @@ use crate::backend::kubernetes::channel::{ChannelStream, Wire};
 use crate::backend::kubernetes::client::{Cluster, Connection};
 use crate::backend::kubernetes::errors::{RequestError, ask, is_unauthorized};
 use crate::backend::kubernetes::{BUILDKITD, Target};
-use crate::backend::{BoxError, Transport};
+use crate::backend::{BoxError, Transport, tcp};
 use crate::builder::PodName;
 use crate::manifest::{TLS_PORT, TLS_SERVER_NAME, unix_address};
 
@@ -48,7 +48,7 @@ pub(super) async fn open(
                 return Err(Failure::Other("the pod has no address yet".into()));
             };
             let secured = Secured { connection: &connection, target, identity };
-            secured.open(|| tcp(address)).await
+            secured.open(|| pod_ip(address)).await
         }
         Transport::Unix | Transport::Tcp => Err(Failure::Other("no way into a pod".into())),
     };
@@ -108,13 +108,9 @@ fn handshake_failure(error: io::Error) -> Failure {
     Failure::Other(error.into())
 }
 
-async fn tcp(address: IpAddr) -> Result<TcpStream, Failure> {
-    match tokio::time::timeout(TCP_TIMEOUT, TcpStream::connect((address, TLS_PORT))).await {
-        Ok(Ok(stream)) => {
-            // Small frames go back and forth; a failure here costs only speed.
-            let _ = stream.set_nodelay(true);
-            Ok(stream)
-        }
+async fn pod_ip(address: IpAddr) -> Result<TcpStream, Failure> {
+    match tokio::time::timeout(TCP_TIMEOUT, tcp::connect((address, TLS_PORT))).await {
+        Ok(Ok(stream)) => Ok(stream),
         Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => Err(Failure::Refused(error.into())),
         Ok(Err(error)) => Err(Failure::Other(error.into())),
         Err(_) => Err(Failure::Other(format!("no answer from {address}:{TLS_PORT} within 1 s").into())),

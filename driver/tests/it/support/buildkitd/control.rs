@@ -15,7 +15,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::Machine;
 use super::jobs::{Job, Work};
 use super::script;
-use super::seen::{End, Event, Open};
+use super::seen::{End, Event, Open, is_own};
 
 /// Told before anything is looked for.
 const NOW: &str = "buildkit-current-timestamp";
@@ -43,7 +43,7 @@ impl Machine {
         Ok(())
     }
 
-    /// Exporters to the user send `bytes`; with `crash-after` the pod dies once it has handed over so many of them.
+    /// Exporters to the user send `bytes`; with `doom-after` the pod is to end once it has handed over so many of them.
     async fn export(&self, job: &Job, number: usize, exporter: &Exporter) -> Result<(), Status> {
         if !["tar", "local", "oci", "docker"].contains(&exporter.r#type.as_str()) {
             job.fact("containerimage.digest", "sha256:0");
@@ -51,16 +51,9 @@ impl Machine {
         }
         let number_of = |name: &str| exporter.attrs.get(name).map(|text| text.parse::<usize>().unwrap());
         let session = self.sessions.find(&job.request.session, self.clocks.session).await?;
-        let end = number_of("crash-after");
-        let done = std::sync::atomic::AtomicUsize::new(0);
-        let sent = |bytes| {
-            self.seen.exported.fetch_add(bytes, Ordering::SeqCst);
-            let sum = done.fetch_add(bytes, Ordering::SeqCst) + bytes;
-            if end.is_some_and(|end| sum >= end) {
-                self.crash.cancel();
-            }
-        };
-        session.export(number, number_of("bytes").unwrap_or_default(), sent).await
+        let end = number_of("doom-after").map(|bytes| (bytes, &self.doomed));
+        let sent = |bytes| _ = self.seen.exported.fetch_add(bytes, Ordering::SeqCst);
+        session.export(number, number_of("bytes").unwrap_or_default(), end, sent).await
     }
 }
 
@@ -84,8 +77,8 @@ impl Control for Service {
 
     async fn solve(&self, request: Request<SolveRequest>) -> Result<Response<SolveResponse>, Status> {
         let machine = &self.0;
-        let _open = Open::new(&machine.seen, |seen| &seen.solving);
         let request = request.into_inner();
+        let _open = (!is_own(&request.r#ref)).then(|| Open::new(&machine.seen, |seen| &seen.solving));
         let driven = request.frontend.is_empty() && request.definition.is_none();
         let mut under_way = machine.jobs.begin(request, driven)?;
         let job = Arc::clone(&under_way.job);

@@ -4,7 +4,6 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 
 use tokio::sync::mpsc as orders;
-use tokio_util::sync::CancellationToken;
 
 #[derive(Debug)]
 enum Order {
@@ -23,8 +22,7 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// `crash` ends it from inside.
-    pub(super) fn start<F>(crash: CancellationToken, main: impl FnOnce() -> F + Send + 'static) -> Self
+    pub(super) fn start<F>(main: impl FnOnce() -> F + Send + 'static) -> Self
     where
         F: Future<Output = ()>,
     {
@@ -36,7 +34,6 @@ impl Process {
                 loop {
                     tokio::select! {
                         () = &mut main => return,
-                        () = crash.cancelled() => return,
                         order = receiver.recv() => match order {
                             // The thread itself stops, and all its tasks with it.
                             Some(Order::Freeze(until)) => drop(until.recv()),

@@ -3,12 +3,14 @@
 //! `do` runs while the frontend does, `build` when its result is evaluated. Steps stand between spaces: `context` reads the
 //! directory of that name from the user, `policy` asks the session of the source policy, `echo:N` and `refused:N` call the
 //! user with N bytes in or back, `stall` asks for the directory and reads nothing, `sleep:MS`, `log:N` tells N short lines,
-//! `large:N` one message of N bytes, `flood:N` N messages of 1 MiB, `fail:N` fails with N bytes of details, `hang`, `crash`.
+//! `large:N` one message of N bytes, `flood:N` N messages of 1 MiB, `fail:N` fails with N bytes of details, `hang`, `doom`
+//! tells the test that the pod is to end here, and hangs.
 
 use std::collections::HashMap;
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 use std::str::FromStr;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -19,7 +21,6 @@ use super::Machine;
 use super::jobs::{Job, Said};
 use super::sessions::Attached;
 use crate::support::user::offer::{CREDENTIALS, ECHO, POLICY};
-use std::sync::Arc;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Step {
@@ -34,7 +35,7 @@ enum Step {
     Flood(usize),
     Fail(usize),
     Hang,
-    Crash,
+    Doom,
 }
 
 impl FromStr for Step {
@@ -56,7 +57,7 @@ impl FromStr for Step {
             "flood" => Self::Flood(number),
             "fail" => Self::Fail(number),
             "hang" => Self::Hang,
-            "crash" => Self::Crash,
+            "doom" => Self::Doom,
             _ => return Err(unknown()),
         })
     }
@@ -119,8 +120,9 @@ async fn take(
             Ok(())
         }
         Step::Stall => {
-            let _open = session(of_context).await?.open_directory("context").await?;
-            std::future::pending().await
+            let (_unread, mut asking) = session(of_context).await?.open_directory("context").await?;
+            let end = std::future::poll_fn(|cx| asking.poll_reset(cx)).await;
+            Err(Status::unavailable(format!("the stream broke: {end:?}")))
         }
         Step::Sleep(ms) => {
             tokio::time::sleep(Duration::from_millis(ms)).await;
@@ -149,8 +151,8 @@ async fn take(
             Err(Status::with_details(Code::Unknown, "exit code: 1 „ä“", details.into()))
         }
         Step::Hang => std::future::pending().await,
-        Step::Crash => {
-            machine.crash.cancel();
+        Step::Doom => {
+            machine.doomed.cancel();
             std::future::pending().await
         }
     }

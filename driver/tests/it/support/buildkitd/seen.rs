@@ -57,9 +57,12 @@ impl Seen {
         self.events().into_iter().filter_map(wanted).collect()
     }
 
-    /// The builds that came, in their order.
+    /// The clients' builds that came, in their order. What the daemon asks on its own behalf is left out.
     pub(crate) fn solves(&self) -> Vec<SolveRequest> {
-        self.all(|(_, event)| if let Event::Solve(request) = event { Some(*request) } else { None })
+        self.all(|(_, event)| match event {
+            Event::Solve(request) if !is_own(&request.r#ref) => Some(*request),
+            _ => None,
+        })
     }
 
     /// Their refs.
@@ -108,6 +111,11 @@ impl Seen {
         let open = [&self.solving, &self.open_sessions, &self.open_statuses, &self.open_calls];
         open.iter().all(|count| count.load(Ordering::SeqCst) == 0)
     }
+}
+
+/// Whether the daemon builds this on its own behalf, to learn what a pod can do.
+pub(super) fn is_own(r#ref: &str) -> bool {
+    r#ref.starts_with("buildfleet-")
 }
 
 /// Counts what is open for as long as it lives.

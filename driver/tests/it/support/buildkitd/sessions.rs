@@ -13,6 +13,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request};
 use prost::Message;
 use tokio::io::DuplexStream;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
 
 use super::seen::{Event, Open, Seen};
@@ -150,12 +151,25 @@ impl Attached {
         Ok((begun(response).await?, asking))
     }
 
-    /// Sends an exporter's output to the user; `sent` hears of each piece that was handed over.
-    pub(super) async fn export(&self, exporter: usize, bytes: usize, sent: impl Fn(usize)) -> Result<(), Status> {
+    /// Sends an exporter's output to the user; `sent` hears of each piece that was handed over. At the `end`, if there is
+    /// one, it stops and says so.
+    pub(super) async fn export(
+        &self,
+        exporter: usize,
+        bytes: usize,
+        end: Option<(usize, &CancellationToken)>,
+        sent: impl Fn(usize),
+    ) -> Result<(), Status> {
         let id = exporter.to_string();
         let (response, mut sending) = self.call(FILE_SEND, &[("buildkit-attachable-exporter-id", &id)]).await?;
         let mut left = bytes;
         while left > 0 {
+            if let Some((end, reached)) = end
+                && bytes - left >= end
+            {
+                reached.cancel();
+                return std::future::pending().await;
+            }
             let data = vec![b'e'; left.min(32 << 10)];
             left -= data.len();
             let piece = BytesMessage { data }.encode_to_vec();

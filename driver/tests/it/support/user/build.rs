@@ -11,13 +11,10 @@ use prost::Message;
 use tokio::task::JoinHandle;
 use tonic::Status;
 
-use super::User;
 use super::offer::Given;
 use super::plan::{Part, Plan};
 use super::session::UserSession;
-
-/// Nothing in a test takes longer.
-const LIMIT: Duration = Duration::from_secs(30);
+use super::{LIMIT, User};
 
 /// BuildKit's client lets Status go on until it is silent for this long after Solve's end.
 const DRAIN: Duration = Duration::from_secs(5);

@@ -92,15 +92,6 @@ impl UserSession {
         (&mut self.greeted).await.unwrap();
     }
 
-    /// How the daemon ended the session.
-    pub(crate) async fn ended(mut self) -> Result<(), Status> {
-        loop {
-            if let Some(end) = self.tasks.join_next().await.expect("the session's task is gone").unwrap() {
-                return end;
-            }
-        }
-    }
-
     /// Ends the session as BuildKit's client does: half-closes it and waits for the daemon's half.
     pub(crate) async fn close(self) -> Result<(), Status> {
         self.server.abort();

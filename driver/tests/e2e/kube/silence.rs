@@ -1,0 +1,165 @@
+//! Pods, nodes and API servers of which nothing is heard any more: told in time, by name, and only to those who need them.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::support::builder::Builder;
+use crate::support::call::{Call, Outcome, Running};
+use crate::support::clock::seconds;
+use crate::support::contexts::BEGINS;
+use crate::support::processes;
+use crate::support::relay::Relay;
+use crate::support::scene::Scene;
+use crate::support::tools::cluster;
+
+/// From the moment of silence to the client's error.
+const TOLD: Duration = seconds(3);
+
+/// The process of a pod.
+fn buildkitd_of(scene: &Scene, pod: &str) -> i32 {
+    let uid = scene.namespace().pod(pod)["metadata"]["uid"].as_str().expect("a uid").to_owned();
+    let buildkitd = processes::that_run("buildkitd").into_iter().find(|process| process.is_in_group(&uid));
+    buildkitd.expect("the pod's buildkitd runs on this machine").pid
+}
+
+/// Takes the pod off its network: its packets are lost, and nobody is told.
+fn cut_off(scene: &Scene, pod: &str) {
+    let pid = buildkitd_of(scene, pod).to_string();
+    let inside = Call::new("nsenter").arg("--target").arg(pid).words("--net ip -o link show eth0").succeeds();
+    // `2: eth0@if7: …`: the other end has number 7 outside.
+    let number = inside.word().split("@if").nth(1).and_then(|rest| rest.split(':').next()).expect("a pair").to_owned();
+    let outside = Call::new("ip").words("-o link").succeeds();
+    let line = outside.stdout.lines().find(|line| line.starts_with(&format!("{number}: "))).expect("the other end");
+    let name = line.split(' ').nth(1).and_then(|name| name.split('@').next()).expect("a name");
+    Call::new("ip").words("link set").arg(name).arg("down").succeeds();
+}
+
+fn begun(scene: &Scene, builder: &Builder<'_>, buildx: bool, lasts: u32) -> Running {
+    let slow = scene.contexts().slow(&format!("slow-{lasts}"), lasts);
+    let build = if buildx { builder.buildx(&slow, "--no-cache") } else { builder.buildctl(&slow, "--no-cache") };
+    let build = build.start();
+    build.says(BEGINS);
+    build
+}
+
+fn told_in_time(what: &str, since: Instant, build: Running) -> Outcome {
+    let failed = build.end().failed();
+    println!("{what}: told after {:?}", failed.ended - since);
+    assert!(failed.ended < since + TOLD, "{what}: told after {:?}: {failed}", failed.ended - since);
+    failed
+}
+
+/// A kubeconfig by which the API server is reached through the relay.
+fn relayed(scene: &mut Scene) -> Relay {
+    let config = fs::read_to_string(&cluster().kubeconfig).expect("the cluster's kubeconfig");
+    let server = config.split("https://").nth(1).and_then(|rest| rest.split('"').next()).expect("a server").to_owned();
+    let relay = Relay::to(server.parse().expect("an address"));
+    let file = scene.path("relayed.yaml");
+    fs::write(&file, config.replace(&server, &relay.address().to_string())).expect("a file of our own");
+    scene.set("KUBECONFIG", file);
+    relay
+}
+
+fn by<'a>(scene: &'a Scene, transport: &'static str) -> Builder<'a> {
+    let opts = format!("namespace={},transport={transport}", scene.namespace().name());
+    scene.create(transport, &format!("--driver kubernetes --driver-opt {opts} --bootstrap"))
+}
+
+#[test]
+fn a_pod_that_is_cut_off_from_the_network_is_named_in_time() {
+    let scene = Scene::kube();
+    for buildx in [false, true] {
+        let builder = by(&scene, "pod-ip");
+        let pod = builder.has_ready(1).remove(0);
+        let build = begun(&scene, &builder, buildx, 40);
+        let cut = Instant::now();
+        cut_off(&scene, &pod);
+        told_in_time("pod-ip, cut off", cut, build).says(&pod).says("has not answered for").says(" on node-");
+        builder.remove();
+    }
+}
+
+#[test]
+fn a_pod_whose_machine_stands_still_is_named_in_time() {
+    let scene = Scene::kube();
+    for transport in ["exec", "port-forward"] {
+        let builder = by(&scene, transport);
+        for buildx in [false, true] {
+            let pod = builder.has_ready(1).remove(0);
+            let build = begun(&scene, &builder, buildx, 40);
+            let frozen = Pid::from_raw(buildkitd_of(&scene, &pod));
+            let since = Instant::now();
+            kill(frozen, Signal::SIGSTOP).expect("the pod's buildkitd runs");
+            let told = told_in_time(&format!("{transport}, frozen"), since, build);
+            told.says(&pod).says("has not answered for").says(" on node-");
+            assert_eq!(builder.ready_pods(), [""; 0], "a silent pod is not ready");
+            kill(frozen, Signal::SIGCONT).expect("the pod's buildkitd runs");
+            builder.has_ready(1);
+            builder.buildctl(&scene.contexts().hello(), "").succeeds();
+        }
+        builder.remove();
+    }
+}
+
+#[test]
+fn an_api_server_that_falls_silent_ends_only_the_builds_that_need_it() {
+    for transport in ["exec", "port-forward", "pod-ip"] {
+        let mut scene = Scene::kube();
+        let relay = relayed(&mut scene);
+        let builder = by(&scene, transport);
+        let pod = builder.has_ready(1).remove(0);
+        let needs_it = transport != "pod-ip";
+        let build = begun(&scene, &builder, false, if needs_it { 40 } else { 8 });
+        let since = Instant::now();
+        relay.fall_silent();
+        if needs_it {
+            told_in_time(&format!("{transport}, silent API server"), since, build)
+                .says(&pod)
+                .says("has not answered for");
+        } else {
+            build.end().succeeded();
+            builder.buildctl(&scene.contexts().hello(), "").succeeds();
+        }
+    }
+}
+
+#[test]
+fn an_api_server_that_is_gone_ends_only_the_builds_that_need_it() {
+    for transport in ["exec", "port-forward", "pod-ip"] {
+        let mut scene = Scene::kube();
+        let mut relay = relayed(&mut scene);
+        let builder = by(&scene, transport);
+        let pod = builder.has_ready(1).remove(0);
+        let needs_it = transport != "pod-ip";
+        let build = begun(&scene, &builder, false, if needs_it { 40 } else { 8 });
+        let since = Instant::now();
+        relay.be_gone();
+        if needs_it {
+            told_in_time(&format!("{transport}, no API server"), since, build).says(&pod).says("the API server");
+        } else {
+            build.end().succeeded();
+            // Long enough for the daemon to know that it knows nothing.
+            std::thread::sleep(seconds(5));
+            builder.buildctl(&scene.contexts().hello(), "").succeeds();
+            builder.buildx(&scene.contexts().hello(), "").succeeds();
+        }
+    }
+}
+
+#[test]
+fn a_pod_without_time_to_breathe_is_not_taken_for_dead() {
+    let scene = Scene::kube();
+    let busy =
+        "RUN for i in 1 2 3 4 5 6; do (timeout 12 sh -c 'while :; do :; done' &) ; done; sleep 13; echo survived\n";
+    let busy = scene.contexts().with("busy", busy);
+    for transport in ["exec", "port-forward", "pod-ip"] {
+        let opts =
+            format!("namespace={},transport={transport},limits.cpu=200m,requests.cpu=10m", scene.namespace().name());
+        let builder = scene.create(transport, &format!("--driver kubernetes --driver-opt {opts} --bootstrap"));
+        builder.buildctl(&busy, "").succeeds().says("survived");
+        builder.remove();
+    }
+}
