@@ -60,35 +60,54 @@ async fn report(
     if asked.r#ref == PROBE {
         return Ok(Status::new(Code::Ok, "").trailers());
     }
-    let mut away = None;
     if !asked.r#ref.is_empty() {
-        let owner = tokio::select! {
-            owner = archive.owner(&asked.r#ref) => owner,
-            () = reply.gone() => return Err(Gone),
-        };
-        match owner {
-            Owner::Here(lease) => {
-                let hearing = Hearing::new(lease, question, Patience::Prompt);
-                if let Some(trailers) = told_by_owner(hearing, archive, reply).await? {
-                    return Ok(trailers);
-                }
-            }
-            Owner::Away(why) => away = Some(why),
-            Owner::Unknown => {}
-        }
+        return report_of(question, &asked.r#ref, archive, reply).await;
     }
     let (told, tally) = tokio::select! {
         told = told_by_all(question, archive) => told,
         () = reply.gone() => return Err(Gone),
     };
-    let nothing = told.is_empty();
     for message in order::in_order(told, asked.limit) {
         reply.send(message).await?;
     }
-    match away {
-        // The call was about something on that pod.
-        Some(why) if nothing => Ok(Status::new(Code::Unavailable, why).trailers()),
-        _ => Ok(tally.of_report()),
+    Ok(tally.of_report())
+}
+
+/// What is known of one build now.
+async fn report_of(
+    question: &Question,
+    reference: &str,
+    archive: &Archive<'_>,
+    reply: &mut Reply,
+) -> Result<HeaderMap, Gone> {
+    let owner = tokio::select! {
+        owner = archive.owner(reference) => owner,
+        () = reply.gone() => return Err(Gone),
+    };
+    let mut away = None;
+    match owner {
+        Owner::Here(lease) => {
+            let hearing = Hearing::new(lease, question, Patience::Prompt);
+            if let Some(trailers) = told_by_owner(hearing, archive, reply).await? {
+                return Ok(trailers);
+            }
+        }
+        Owner::Away(why) => away = Some(why),
+        Owner::Unknown => {}
+    }
+    let found = tokio::select! {
+        found = search(archive, reference) => found,
+        () = reply.gone() => return Err(Gone),
+    };
+    match (found, away) {
+        (Ok(lease), _) => {
+            let hearing = Hearing::new(lease, question, Patience::Prompt);
+            let told = told_by_owner(hearing, archive, reply).await?;
+            Ok(told.unwrap_or_else(|| Status::new(Code::Ok, "").trailers()))
+        }
+        // The call is about something on that pod.
+        (Err(_), Some(why)) => Ok(Status::new(Code::Unavailable, why).trailers()),
+        (Err(tally), None) => Ok(tally.of_report()),
     }
 }
 
@@ -155,7 +174,10 @@ pub(super) async fn find_ref(archive: &Archive<'_>, reference: &str) -> Option<L
 
 /// The pod that knows of a build which no client of this daemon runs now; does not resolve when there is none.
 pub(super) async fn elsewhere(archive: &Archive<'_>, reference: &str) -> Lease {
-    tokio::time::sleep(BEGINS).await;
+    // As with one `buildkitd`, the record of a build that is over counts before a build to come.
+    if archive.finished.owner(reference).is_none() {
+        tokio::time::sleep(BEGINS).await;
+    }
     match find_ref(archive, reference).await {
         Some(lease) => lease,
         None => std::future::pending().await,
@@ -188,17 +210,24 @@ pub(super) async fn unknown(
 }
 
 /// Asks every pod for a build; the tally is that of a search in vain.
+///
+/// Not by the request's own field for a ref: a `buildkitd` that was once asked so about a build only hides the build's record
+/// when it is to delete it (`solver/llbsolver/history`, v0.33), even where it had none.
 async fn search<'a>(archive: &Archive<'a>, reference: &str) -> Result<Lease, Tally<'a>> {
-    let asked = BuildHistoryRequest { r#ref: reference.to_owned(), early_exit: true, ..BuildHistoryRequest::default() };
+    let plain = !reference.is_empty() && reference.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    // What would have to be quoted is looked for among all.
+    let filter = plain.then(|| format!("ref=={reference}")).into_iter().collect();
+    let asked = BuildHistoryRequest { filter, early_exit: true, ..BuildHistoryRequest::default() };
     let question = own_question(LISTEN, &asked);
     let Round { hearings, mut tally } = archive.everyone(&question, Patience::Prompt, "history").await;
     let mut talking: FuturesUnordered<_> = hearings.into_iter().map(fanout::next).collect();
     while let Some((hearing, heard)) = talking.next().await {
         match heard {
-            Heard::Message(message) => {
-                learn(archive, &message, hearing.pod());
-                return Ok(hearing.into_lease());
-            }
+            // Those that run are told whatever the filter says.
+            Heard::Message(message) => match learn(archive, &message, hearing.pod()).record {
+                Some(record) if record.r#ref == reference => return Ok(hearing.into_lease()),
+                _ => talking.push(fanout::next(hearing)),
+            },
             end => tally.ended(hearing.pod(), end),
         }
     }

@@ -11,6 +11,7 @@ mod lifecycle;
 mod many_pods;
 mod memory;
 mod nodes;
+mod records;
 mod silence;
 mod transports;
 mod unreachable;

@@ -11,6 +11,7 @@ mod failures;
 mod lifecycle;
 mod ping;
 mod placement;
+mod records;
 mod rootless;
 mod semantics;
 

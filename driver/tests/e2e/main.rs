@@ -14,6 +14,7 @@ mod builds;
 mod kube;
 mod local;
 mod plugin;
+mod records;
 mod remote;
 mod support;
 

@@ -161,14 +161,24 @@ async fn a_build_that_is_not_known_here_is_looked_for_once() {
     let front = Front::new();
     let [a, b, c] = front.ready_pods(["kube0-a", "kube0-b", "kube0-c"]).await;
     b.records.built("r1", 10);
-    assert_eq!(all(&front, of("r1")).await, ["built r1"]);
-    assert_eq!(all(&front, of("r1")).await, ["built r1"]);
+    c.records.begins("r2");
+    for _ in 0..2 {
+        assert_eq!(all(&front, of("r1")).await, ["built r1"]);
+    }
     update(&front, "r1", "pin").await.unwrap();
     assert!(b.records.record("r1").unwrap().pinned);
-    for (pod, wanted) in [(&a, 1), (&b, 3), (&c, 1)] {
-        assert_eq!(asked(pod, "r1").len(), wanted, "{}", pod.name);
+    for (pod, wanted) in [
+        (&a, &["Listen ref==r1"][..]),
+        (&b, &["Listen ref==r1", "Listen r1", "Listen r1", "Pin r1"]),
+        (&c, &["Listen ref==r1"]),
+    ] {
+        assert_eq!(asked(pod, "r1"), wanted, "{}", pod.name);
     }
+    assert_eq!(all(&front, of("r2")).await, ["runs r2"]);
     assert_eq!(all(&front, of("nobody's")).await, [""; 0]);
+    // A ref that a filter would have to quote.
+    a.records.built("r/3,\"", 10);
+    assert_eq!(all(&front, of("r/3,\"")).await, ["built r/3,\""]);
 }
 
 #[tokio::test]
@@ -280,12 +290,12 @@ async fn a_deleted_record_is_deleted_where_it_is_and_forgotten() {
     let [a, b] = front.ready_pods(["kube0-a", "kube0-b"]).await;
     b.records.built("r1", 5);
     update(&front, "r1", "delete").await.unwrap();
-    assert!(b.records.record("r1").is_none());
+    assert!(b.records.record("r1").is_none(), "it is only hidden");
     assert_eq!(all(&front, early()).await, [""; 0]);
     assert_eq!(update(&front, "r1", "delete").await.unwrap_err().code(), Code::NotFound);
     // It is not believed to be there still, but looked for, and then asked of anyone.
-    assert_eq!(asked(&a, "r1"), ["Listen r1", "Listen r1", "Delete r1"]);
-    assert_eq!(asked(&b, "r1"), ["Listen r1", "Delete r1", "Listen r1"]);
+    assert_eq!(asked(&a, "r1"), ["Listen ref==r1", "Listen ref==r1", "Delete r1"]);
+    assert_eq!(asked(&b, "r1"), ["Listen ref==r1", "Delete r1", "Listen ref==r1"]);
 }
 
 #[tokio::test]

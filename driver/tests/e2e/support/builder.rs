@@ -21,6 +21,10 @@ impl<'a> Builder<'a> {
         Self { scene, name }
     }
 
+    pub(crate) fn name(&self) -> &str {
+        self.name
+    }
+
     /// As a user would ask for it; starts the daemon when none runs.
     pub(crate) fn address(&self) -> String {
         self.scene.buildfleet(&format!("socket {}", self.name)).succeeds().word().to_owned()

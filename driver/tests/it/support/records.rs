@@ -1,7 +1,7 @@
 //! What a fake `buildkitd` keeps of what it did: cache, records of builds and their contents, told as BuildKit v0.33 tells them
 //! (`control/control.go`, `solver/llbsolver/history`, containerd's content server).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -30,6 +30,9 @@ pub(crate) struct Records {
     active: Mutex<BTreeMap<String, BuildHistoryRecord>>,
     stored: Mutex<BTreeMap<String, BuildHistoryRecord>>,
     contents: Mutex<BTreeMap<String, Vec<u8>>>,
+    /// Builds that were listened to by their refs: their records are hidden when they are deleted, and no more.
+    listened: Mutex<BTreeSet<String>>,
+    hidden: Mutex<BTreeSet<String>>,
     news: broadcast::Sender<BuildHistoryEvent>,
     refusals: Mutex<HashMap<&'static str, Status>>,
     /// While it is true, calls wait before they answer.
@@ -48,6 +51,8 @@ impl Default for Records {
             active: Mutex::default(),
             stored: Mutex::default(),
             contents: Mutex::default(),
+            listened: Mutex::default(),
+            hidden: Mutex::default(),
             news: broadcast::Sender::new(1024),
             refusals: Mutex::default(),
             busy: watch::Sender::new(false),
@@ -195,7 +200,11 @@ impl Records {
         self: &Arc<Self>,
         asked: BuildHistoryRequest,
     ) -> Result<Boxed<BuildHistoryEvent>, Status> {
-        let open = self.called("Listen", &asked.r#ref).await?;
+        let about = if asked.r#ref.is_empty() { asked.filter.join(",") } else { asked.r#ref.clone() };
+        let open = self.called("Listen", &about).await?;
+        if !asked.r#ref.is_empty() {
+            self.listened.lock().unwrap().insert(asked.r#ref.clone());
+        }
         let news = self.news.subscribe();
         let about = move |event: &BuildHistoryEvent, r#ref: &str| {
             r#ref.is_empty() || event.record.as_ref().is_some_and(|it| it.r#ref == r#ref)
@@ -223,6 +232,7 @@ impl Records {
     /// Sorted by ref; with a limit, the newest.
     fn finished(&self, asked: &BuildHistoryRequest) -> Result<Vec<BuildHistoryEvent>, Status> {
         let mut records: Vec<_> = self.stored.lock().unwrap().values().cloned().collect();
+        records.retain(|record| !self.hidden.lock().unwrap().contains(&record.r#ref));
         for filter in &asked.filter {
             let Some(r#ref) = filter.strip_prefix("ref==") else {
                 return Err(Status::unknown(format!("failed to parse history filters {filter}")));
@@ -249,6 +259,10 @@ impl Records {
             "Pin"
         };
         let _open = self.called(what, r#ref).await?;
+        if asked.delete && self.listened.lock().unwrap().contains(r#ref) {
+            self.hidden.lock().unwrap().insert(r#ref.clone());
+            return Ok(());
+        }
         if asked.delete {
             let lost = || Status::not_found(format!("lease \"ref_{ref}\": not found"));
             return self.forgets(r#ref).then_some(()).ok_or_else(lost);
