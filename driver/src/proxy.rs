@@ -17,6 +17,7 @@ mod finished;
 mod forward;
 mod handles;
 mod history;
+mod outcome;
 mod ping;
 mod placed;
 mod route;

@@ -8,9 +8,10 @@ use h2::RecvStream;
 use h2::server::SendResponse;
 use http::{HeaderMap, Request};
 
-use super::build::{Build, Outcome};
+use super::build::Build;
 use super::client::Client;
 use super::handles;
+use super::outcome::Outcome;
 use super::unary::{self, Answer, Question};
 use super::{forward, ping};
 use crate::wire::{Code, Status};

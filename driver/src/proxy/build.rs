@@ -1,6 +1,7 @@
 //! One build: held until its pod can be chosen, placed, and begun anew on another pod when its pod ends.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -10,15 +11,14 @@ use tokio::time::Instant;
 
 use super::client::Client;
 use super::clues;
-use super::forward;
 use super::handles::{HandleMap, Journal};
+use super::outcome::{Outcome, outcome, status_of};
 use super::placed::Placed;
 use super::sessions::SessionId;
-use super::unary::{Answer, Question};
+use super::unary::Question;
 use crate::builder::PodName;
-use crate::fleet::{Lease, StartError};
+use crate::fleet::Lease;
 use crate::placement::Placing;
-use crate::report;
 use crate::wire::{Code, Status};
 
 /// How often a build is begun at most.
@@ -29,6 +29,8 @@ const LET_GO: Duration = Duration::from_secs(1);
 
 /// A client opens its session beside its Solve; what it says of the context should not be missed by a hair.
 const SESSION: Duration = Duration::from_millis(200);
+
+const DELIVERED: &str = "a part of its export was delivered";
 
 /// The prefix of options by which a client names another session for one of its local directories.
 const LOCAL_SESSION: &str = "local-sessionid:";
@@ -70,14 +72,11 @@ struct Attempt {
     loss: OnceLock<Result<(), Status>>,
 }
 
-/// How a call on a pod came out.
-#[derive(Debug)]
-pub(super) enum Outcome {
-    Answered(Box<Answer>),
-    /// The pod ended this one call and lives on.
-    Reset(h2::Reason),
-    /// The pod has ended, in words that name it and the reason.
-    Lost(String),
+/// Why a pod did not come to have a build with all that its client did so far.
+enum NotBegun {
+    /// The pod has ended; another one may have the build.
+    Again(String),
+    Never(Status),
 }
 
 impl Build {
@@ -186,18 +185,13 @@ impl Build {
             }
             match self.begin_on(number, lease).await {
                 Ok(placed) => return Ok(placed),
-                Err(Outcome::Lost(text)) if failed.len() < 2 * ATTEMPTS => {
+                Err(NotBegun::Never(status)) => return Err(status),
+                Err(NotBegun::Again(text)) => {
                     tracing::info!(reference = self.reference(), "a pod ended before it had the build: {text}");
                     failed.push(place);
-                }
-                Err(Outcome::Lost(text)) => return Err(Status::new(Code::Unavailable, text)),
-                Err(Outcome::Reset(reason)) => {
-                    let text = format!("pod {} refused the build: {reason}", place.0);
-                    return Err(Status::new(Code::Unavailable, text));
-                }
-                Err(Outcome::Answered(answer)) => {
-                    let text = format!("the build failed when it was begun anew on pod {}: {}", place.0, answer.text());
-                    return Err(Status::new(Code::Unknown, text));
+                    if let Some(limit) = limit(failed.len(), &text) {
+                        return Err(given_up(&text, &limit));
+                    }
                 }
             }
         }
@@ -243,14 +237,18 @@ impl Build {
     }
 
     /// Gives the build to a pod, with all that its client did so far.
-    async fn begin_on(self: &Arc<Self>, number: usize, lease: Lease) -> Result<Arc<Placed>, Outcome> {
-        let requests = match lease.requests().await {
-            Ok(requests) => requests,
-            Err(error) => return Err(outcome(&lease, Err(error)).await),
+    async fn begin_on(self: &Arc<Self>, number: usize, lease: Lease) -> Result<Arc<Placed>, NotBegun> {
+        let refused = |pod: &PodName, what: &dyn fmt::Display| {
+            NotBegun::Never(Status::new(Code::Unavailable, format!("pod {pod} did not take the build: {what}")))
         };
-        let asked = match self.question.ask(requests).await {
+        let asked = async { self.question.ask(lease.requests().await?).await }.await;
+        let asked = match asked {
             Ok(asked) => asked,
-            Err(error) => return Err(outcome(&lease, Err(error)).await),
+            Err(error) => match outcome(&lease, Err(error)).await {
+                Outcome::Lost(text) => return Err(NotBegun::Again(text)),
+                Outcome::Reset(reason) => return Err(refused(lease.pod(), &reason)),
+                Outcome::Answered(answer) => return Err(refused(lease.pod(), &answer.text())),
+            },
         };
         let mut placed = Placed::new(number, lease, asked);
         placed.attach(self);
@@ -260,11 +258,15 @@ impl Build {
             let question = entry.question.with_body(handles.translate(entry.question.body()));
             let answer = match placed.ask(&question).await {
                 Outcome::Answered(answer) if answer.is_ok() => answer,
-                other => return Err(other),
+                Outcome::Answered(answer) => return Err(refused(placed.lease().pod(), &answer.text())),
+                Outcome::Reset(reason) => return Err(refused(placed.lease().pod(), &reason)),
+                Outcome::Lost(text) if placed.has_delivered() => {
+                    return Err(NotBegun::Never(given_up(&text, &not_again(DELIVERED))));
+                }
+                Outcome::Lost(text) => return Err(NotBegun::Again(text)),
             };
             if !entry.is_answered_by(&answer, &mut handles) {
-                let text = format!("pod {} answered otherwise than the one before", placed.lease().pod());
-                return Err(Outcome::Lost(text));
+                return Err(refused(placed.lease().pod(), &"it answers otherwise than the one before"));
             }
         }
         placed.set_handles(handles);
@@ -290,8 +292,7 @@ impl Build {
                     Ok(())
                 }
                 Some(obstacle) => {
-                    let told = if obstacle.is_empty() { text.to_owned() } else { format!("{text}; {obstacle}") };
-                    let status = Status::new(Code::Unavailable, told);
+                    let status = given_up(text, &obstacle);
                     self.stage.send_replace(Stage::Over(Some(status.clone())));
                     Err(status)
                 }
@@ -302,20 +303,11 @@ impl Build {
 
     /// Why the build cannot be begun anew, in words for the user.
     fn obstacle(&self, placed: &Placed, text: &str) -> Option<String> {
-        let again = "the build was not begun anew, because";
         if !self.client.node().retries() {
             return Some(String::new());
         }
-        if placed.number() + 1 >= ATTEMPTS {
-            return Some(format!("the build was tried {ATTEMPTS} times"));
-        }
-        if text.contains("OOMKilled") && placed.number() > 0 {
-            return Some(format!("{again} it may need more memory than its pods have"));
-        }
-        if placed.has_delivered() {
-            return Some(format!("{again} a part of its export was delivered"));
-        }
-        self.journal().obstacle().map(|what| format!("{again} {what}"))
+        let delivered = || placed.has_delivered().then(|| not_again(DELIVERED));
+        limit(placed.number() + 1, text).or_else(delivered).or_else(|| self.journal().obstacle().map(not_again))
     }
 
     /// The pods that earlier tries were on.
@@ -335,6 +327,7 @@ impl Build {
     /// Its Solve has ended: what it holds on pods is given back.
     pub(super) fn end(&self) {
         self.locked(&self.attempts).clear();
+        self.client.ended(self.reference());
         self.stage.send_if_modified(|stage| {
             let over = matches!(stage, Stage::Over(_));
             if !over {
@@ -349,27 +342,23 @@ impl Build {
     }
 }
 
-/// What became of a call on a pod.
-pub(super) async fn outcome(lease: &Lease, result: Result<Answer, h2::Error>) -> Outcome {
-    match result {
-        Ok(answer) => match forward::broken_off(lease, answer.end()) {
-            None => Outcome::Answered(Box::new(answer)),
-            Some(fate) => Outcome::Lost(format!("{} ({})", fate.text, answer.text())),
-        },
-        Err(error) if error.is_reset() && error.is_remote() && lease.is_usable() => {
-            Outcome::Reset(error.reason().unwrap_or(h2::Reason::CANCEL))
-        }
-        Err(error) => Outcome::Lost(forward::lost(lease, &error).await.message),
-    }
+fn not_again(why: &str) -> String {
+    format!("the build was not begun anew, because {why}")
 }
 
-/// Other clients than ours print the message alone, so the hint goes with it.
-pub(super) fn status_of(error: &StartError) -> Status {
-    let hint = match error {
-        StartError::Apply { source, .. } => source.hint().map(|hint| format!("\nhint: {hint}")),
-        StartError::TimedOut { .. } | StartError::Removed(_) | StartError::ShuttingDown => None,
-    };
-    Status::new(Code::Unavailable, report::chain(error) + &hint.unwrap_or_default())
+/// Why so many tries are enough, when they are.
+fn limit(tries: usize, text: &str) -> Option<String> {
+    if tries >= ATTEMPTS {
+        return Some(format!("the build was tried {tries} times"));
+    }
+    let twice = tries > 1 && text.contains("OOMKilled");
+    twice.then(|| not_again("it may need more memory than its pods have"))
+}
+
+/// What the client is told of a pod that has ended, and of why its build ends with it.
+fn given_up(text: &str, obstacle: &str) -> Status {
+    let told = if obstacle.is_empty() { text.to_owned() } else { format!("{text}; {obstacle}") };
+    Status::new(Code::Unavailable, told)
 }
 
 fn local_sessions(options: &std::collections::HashMap<String, String>) -> impl Iterator<Item = &String> {

@@ -4,15 +4,16 @@ use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use buildfleet_proto::buildkit::Definition;
 use tokio::net::UnixStream;
 use tokio::time::Instant;
 
 use super::NodeProxy;
-use super::build::status_of;
 use super::clues::Peer;
 use super::fanout::Archive;
+use super::outcome::status_of;
 use crate::builder::PodName;
 use crate::fleet::Lease;
 use crate::placement::Placing;
@@ -21,6 +22,9 @@ use crate::wire::Status;
 
 /// Graphs of which a client may start other builds. A bake has a few dozen.
 const OUTPUTS: usize = 4096;
+
+/// The builds of one invocation begin within this time, or while others of it run.
+const TOGETHER: Duration = Duration::from_secs(2);
 
 /// Shared by the calls of one client connection.
 #[derive(Debug)]
@@ -37,11 +41,27 @@ pub(super) struct Client {
 /// What the builds of one connection have to do with each other.
 #[derive(Debug, Default)]
 struct Invocation {
-    /// Of each build that was placed, by its ref, without internal ones.
-    pods: Vec<(String, PodName)>,
+    /// The builds that were placed and run, or have just ended; without internal ones.
+    builds: Vec<Sibling>,
     /// Of each graph that a build gave back: the vertex that it is about, and the pod that has its result.
     outputs: HashMap<u64, PodName>,
     latest: Option<PodName>,
+}
+
+/// A build as the others of its connection see it.
+#[derive(Debug)]
+struct Sibling {
+    reference: String,
+    pod: PodName,
+    ended: Option<Instant>,
+}
+
+impl Sibling {
+    /// Whether it is of the same invocation as one that begins now: a client that builds one thing after the other should
+    /// not be sent from pod to pod.
+    fn counts(&self) -> bool {
+        self.ended.is_none_or(|ended| ended.elapsed() < TOGETHER)
+    }
 }
 
 impl Client {
@@ -74,17 +94,24 @@ impl Client {
         let _turn = self.turn.lock().await;
         {
             let invocation = self.invocation();
-            let others = invocation.pods.iter().filter(|(other, _)| *other != placing.build_ref);
-            placing.siblings = others.map(|(_, pod)| pod.clone()).collect();
+            let others = invocation.builds.iter().filter(|other| other.reference != placing.build_ref);
+            placing.siblings = others.filter(|other| other.counts()).map(|other| other.pod.clone()).collect();
         }
         let lease = self.node.fleet().acquire(&placing, begun).await.map_err(|error| status_of(&error))?;
         let mut invocation = self.invocation();
         invocation.latest = Some(lease.pod().clone());
         if !placing.internal {
-            invocation.pods.retain(|(other, _)| *other != placing.build_ref);
-            invocation.pods.push((placing.build_ref, lease.pod().clone()));
+            invocation.builds.retain(|other| other.counts() && other.reference != placing.build_ref);
+            invocation.builds.push(Sibling { reference: placing.build_ref, pod: lease.pod().clone(), ended: None });
         }
         Ok(lease)
+    }
+
+    pub(super) fn ended(&self, reference: &str) {
+        let mut invocation = self.invocation();
+        for build in invocation.builds.iter_mut().filter(|build| build.reference == reference) {
+            build.ended = Some(Instant::now());
+        }
     }
 
     /// A pod for a call that is no part of a build: that of the latest build, or else any.
@@ -124,7 +151,7 @@ impl Client {
         let invocation = self.invocation();
         let first = graphs.next()?;
         let known = |graph: &Definition| invocation.outputs.get(&result_of(graph)?).cloned();
-        known(first).or_else(|| graphs.find_map(known)).or_else(|| Some(invocation.pods.last()?.1.clone()))
+        known(first).or_else(|| graphs.find_map(known)).or_else(|| Some(invocation.builds.last()?.pod.clone()))
     }
 
     fn invocation(&self) -> MutexGuard<'_, Invocation> {

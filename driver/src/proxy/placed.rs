@@ -7,8 +7,9 @@ use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
 use super::attach::Attachment;
-use super::build::{Build, Outcome, outcome};
+use super::build::Build;
 use super::handles::HandleMap;
+use super::outcome::{Outcome, outcome};
 use super::sessions::{Session, SessionId};
 use super::unary::{Asked, Question};
 use crate::fleet::Lease;

@@ -7,9 +7,10 @@ use h2::RecvStream;
 use h2::server::SendResponse;
 use http::Request;
 
-use super::build::{Build, Outcome, outcome};
+use super::build::Build;
 use super::client::Client;
 use super::forward;
+use super::outcome::{Outcome, outcome};
 use super::unary::{self, Question};
 use crate::wire::{Code, Status};
 
