@@ -3,14 +3,20 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::Mutex;
 
 const PLUGIN: &str = env!("CARGO_BIN_EXE_docker-buildfleet");
+
+/// A program that is started inherits, until it runs, what other threads have open for writing; and what is open for writing
+/// cannot be started.
+static WRITES_OR_STARTS: Mutex<()> = Mutex::new(());
 
 /// A directory with the plugin in `cli-plugins`, and beside it a `buildfleet` that prints its arguments, if wanted.
 fn config(name: &str, with_program: bool) -> PathBuf {
     let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     let plugins = dir.join("cli-plugins");
+    let _alone = WRITES_OR_STARTS.lock();
     let _ = fs::remove_dir_all(&dir);
     fs::create_dir_all(&plugins).expect("the directory is ours");
     fs::copy(PLUGIN, plugins.join("docker-buildfleet")).expect("the plugin was built");
@@ -24,7 +30,13 @@ fn config(name: &str, with_program: bool) -> PathBuf {
 
 fn run(dir: &Path, args: &[&str]) -> Output {
     let plugin = dir.join("cli-plugins/docker-buildfleet");
-    Command::new(plugin).args(args).env("PATH", "/nonexistent").output().expect("the plugin runs")
+    let mut command = Command::new(plugin);
+    command.args(args).env("PATH", "/nonexistent").stdout(Stdio::piped()).stderr(Stdio::piped());
+    let started = {
+        let _alone = WRITES_OR_STARTS.lock();
+        command.spawn()
+    };
+    started.and_then(Child::wait_with_output).expect("the plugin runs")
 }
 
 #[test]

@@ -9,7 +9,7 @@ use tonic::{Code, Status};
 use crate::support::buildkitd::FakeBuildkitd;
 use crate::support::front::{Front, eventually};
 use crate::support::rows::Rows;
-use crate::support::user::build::{Built, Running};
+use crate::support::user::build::Built;
 use crate::support::user::plan::Plan;
 
 /// The pods, the one with the build apart.
@@ -34,14 +34,6 @@ enum Deed {
     NewContainer,
 }
 
-async fn does(build: &Running, user: &crate::support::user::User, deed: Deed) -> Result<(), Status> {
-    build.ping().await?;
-    let made = build.make().await?;
-    let request = EvaluateRequest { r#ref: made.handles[0].clone() };
-    user.bridge("r1", &format!("{deed:?}"), &request).await?;
-    build.give_back(&made).await
-}
-
 #[tokio::test]
 async fn a_build_of_which_its_client_knows_too_much_fails_with_its_pod() {
     let mut rows = Rows::default();
@@ -51,12 +43,18 @@ async fn a_build_of_which_its_client_knows_too_much_fails_with_its_pod() {
             let pods = Vec::from(front.ready_pods(["kube0-a", "kube0-b"]).await);
             let user = front.user().await;
             let build = user.begin(Plan::new("r1").builds("hang"));
-            let doing = async {
-                // With a hanging evaluation, a call that needs it would hang, too: the frontend's result is enough.
-                let _ = tokio::time::timeout(Duration::from_millis(500), does(&build, &user, deed)).await;
-            };
-            doing.await;
+            build.ping().await.unwrap();
+            let made = build.make().await.unwrap();
             let (victim, others) = with_the_build(pods).await;
+            // Some of these need the result evaluated, which hangs.
+            let method = format!("{deed:?}");
+            let request = EvaluateRequest { r#ref: made.handles[0].clone() };
+            let calling = user.bridge("r1", &method, &request);
+            let called = eventually("the call", || victim.seen.bridge("r1").contains(&method));
+            tokio::select! {
+                answered = calling => drop(answered.unwrap()),
+                () = called => {}
+            }
             let (name, begun) = (victim.name.clone(), Instant::now());
             front.ends(victim, "OOMKilled");
             let built = build.end(Ok(())).await;
@@ -186,4 +184,34 @@ async fn a_build_that_ends_every_pod_is_given_up() {
         });
     }
     rows.pass().await;
+}
+
+#[tokio::test]
+async fn a_build_whose_pods_end_while_it_is_repeated_is_given_up() {
+    let front = Front::new();
+    let names = ["kube0-a", "kube0-b", "kube0-c", "kube0-d", "kube0-e", "kube0-f", "kube0-g", "kube0-h"];
+    let mut pods = Vec::from(front.ready_pods(names).await);
+    let seen: Vec<_> = pods.iter().map(|pod| Arc::clone(&pod.seen)).collect();
+    let user = front.user().await;
+    let build = user.begin(Plan::new("r1").does("sleep:400"));
+    build.ping().await.unwrap();
+    let made = build.make().await.unwrap();
+    let ending = async {
+        loop {
+            let repeats = |pod: &FakeBuildkitd| pod.seen.bridge("r1").contains(&"Solve".to_owned());
+            if let Some(place) = pods.iter().position(repeats) {
+                front.ends(pods.remove(place), "Evicted");
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let status = tokio::select! {
+        returned = build.give_back(&made) => returned.unwrap_err(),
+        () = ending => unreachable!(),
+    };
+    assert!(status.message().contains("has ended: Evicted; the build was tried 4 times"), "{status:?}");
+    let built = build.end(Err(status.clone())).await;
+    assert_eq!(built.error().message(), status.message());
+    let tries: usize = seen.iter().map(|seen| seen.refs().len()).sum();
+    assert_eq!(tries, 4);
 }
