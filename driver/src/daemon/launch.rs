@@ -98,9 +98,7 @@ pub async fn connect(settings: &Settings) -> Result<Option<Client>, LaunchError>
     let path = settings.control_socket();
     match UnixStream::connect(&path).await {
         Ok(_) => {}
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
-            return Ok(None);
-        }
+        Err(error) if is_nobody(&error) => return Ok(None),
         Err(source) => return Err(LaunchError::Connect { path, source }),
     }
     // Somebody else's directory could hold somebody else's socket, which would be told what to build.
@@ -114,7 +112,16 @@ pub async fn connect(settings: &Settings) -> Result<Option<Client>, LaunchError>
     };
     let endpoint = Endpoint::from_static("http://buildfleet.invalid").connect_timeout(GREETING);
     let channel = endpoint.connect_with_connector(connector).await;
-    channel.map(|channel| Some(FleetClient::new(channel))).map_err(|source| LaunchError::Greeting { path, source })
+    match channel {
+        Ok(channel) => Ok(Some(FleetClient::new(channel))),
+        // A daemon that was killed answers the first connection and not the second.
+        Err(_) if UnixStream::connect(&path).await.is_err_and(|error| is_nobody(&error)) => Ok(None),
+        Err(source) => Err(LaunchError::Greeting { path, source }),
+    }
+}
+
+fn is_nobody(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
 }
 
 /// The daemon that runs, or one that is started now from this program's own file.

@@ -50,7 +50,7 @@ async fn ask(upstream: &Upstream) -> Result<Bytes, LearnError> {
     let solving = upstream.ask(Method::Solve, None, wire::message(&solve));
     let pinging = async {
         let answer = upstream.ask(Method::Ping, Some(&build), wire::message(&PingRequest {})).await?;
-        let nothing = ReturnRequest { result: Some(BuildResult::default()) };
+        let nothing = ReturnRequest { result: Some(BuildResult::default()), ..ReturnRequest::default() };
         upstream.ask(Method::Return, Some(&build), wire::message(&nothing)).await?;
         Ok(answer)
     };

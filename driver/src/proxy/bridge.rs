@@ -13,8 +13,8 @@ use super::client::Client;
 use super::handles;
 use super::outcome::Outcome;
 use super::unary::{self, Answer, Question};
-use super::{forward, ping};
-use crate::wire::{Code, Status};
+use super::{answers, forward, ping};
+use crate::wire::{self, Code, Status};
 
 /// Names the build that a call belongs to (`solver/llbsolver/provenance/buildid`, v0.33).
 const BUILD: &str = "buildkit-controlapi-buildid";
@@ -93,6 +93,10 @@ async fn call(request: Request<RecvStream>, mut respond: SendResponse<Bytes>, bu
         Ok(body) => body,
         Err(error) => return error.answer(&mut respond),
     };
+    let returned = if method == "Return" { unary::message(&body) } else { None };
+    if returned.is_some_and(|returned| build.wants_nothing(&returned)) {
+        return answers::send(respond, Some(wire::message(&())));
+    }
     let client = build.client();
     build.name(client.node().sessions().named_in(client.id(), &body));
     build.call(if method == "Solve" { unary::message::<SolveRequest>(&body) } else { None });

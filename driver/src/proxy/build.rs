@@ -5,9 +5,11 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use buildfleet_proto::buildkit::frontend::result::Result as Handles;
 use buildfleet_proto::buildkit::{SolveRequest, frontend};
 use tokio::sync::{OnceCell, watch};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::client::Client;
 use super::clues;
@@ -61,6 +63,8 @@ pub(super) struct Build {
     journal: Mutex<Journal>,
     attempts: Mutex<Vec<Arc<Attempt>>>,
     stage: watch::Sender<Stage>,
+    /// Cancelled when its client wants nothing of it, so that no pod is needed.
+    wants_nothing: CancellationToken,
 }
 
 /// One try on one pod. All calls of the build share it, whichever of them does the waiting.
@@ -96,6 +100,7 @@ impl Build {
             journal: Mutex::default(),
             attempts: Mutex::default(),
             stage: watch::Sender::new(Stage::Held),
+            wants_nothing: CancellationToken::new(),
         }
     }
 
@@ -131,6 +136,33 @@ impl Build {
             let _ = self.wanted.set(wanted);
         }
         self.called.send_replace(true);
+    }
+
+    /// Whether this call ends a build of which nothing was wanted: buildx asks so, before each build, what the builder can do.
+    /// A user who waits for a pod sees it as a step of the build, and the question has no progress of its own.
+    pub(super) fn wants_nothing(&self, returned: &frontend::ReturnRequest) -> bool {
+        let empty = |result: &frontend::Result| {
+            let nothing = match &result.result {
+                None => true,
+                Some(Handles::Ref(one)) => one.id.is_empty(),
+                Some(Handles::RefDeprecated(id)) => id.is_empty(),
+                Some(Handles::Refs(_) | Handles::RefsDeprecated(_)) => false,
+            };
+            nothing && result.attestations.is_empty()
+        };
+        let nothing = self.request.internal
+            && !*self.called.borrow()
+            && returned.error.is_empty()
+            && returned.result.as_ref().is_none_or(empty);
+        if nothing {
+            self.wants_nothing.cancel();
+        }
+        nothing
+    }
+
+    /// Resolves when [`Build::wants_nothing`] was found.
+    pub(super) async fn wanted_nothing(&self) {
+        self.wants_nothing.cancelled().await;
     }
 
     /// Sessions that the pod of this build needs.

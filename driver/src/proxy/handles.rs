@@ -162,8 +162,8 @@ mod tests {
         journal.record(question(), Some(&first));
         let mut map = HandleMap::default();
         assert!(map.learn(&journal.entries()[0], &second));
-        let sent = wire::message(&ReturnRequest { result: first.result });
-        let arrives = wire::message(&ReturnRequest { result: second.result });
+        let sent = wire::message(&ReturnRequest { result: first.result, ..ReturnRequest::default() });
+        let arrives = wire::message(&ReturnRequest { result: second.result, ..ReturnRequest::default() });
         // A map's order on the wire is not fixed, so the messages are compared as sets of handles.
         let translated = map.translate(&sent);
         assert_eq!(translated.len(), arrives.len());

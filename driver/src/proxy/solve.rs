@@ -9,10 +9,10 @@ use http::Request;
 
 use super::build::Build;
 use super::client::Client;
-use super::forward;
 use super::outcome::{Outcome, outcome};
 use super::unary::{self, Question};
-use crate::wire::{Code, Status};
+use super::{answers, forward};
+use crate::wire::{self, Code, Status};
 
 pub(super) async fn serve(request: Request<RecvStream>, mut respond: SendResponse<Bytes>, client: &Arc<Client>) {
     let (head, mut from) = request.into_parts();
@@ -30,6 +30,10 @@ pub(super) async fn serve(request: Request<RecvStream>, mut respond: SendRespons
     };
     tokio::select! {
         () = unary::cancelled(&mut respond) => {}
+        () = build.wanted_nothing() => {
+            build.end();
+            answers::send(respond, Some(wire::message(&())));
+        }
         end = run(&build) => match end {
             End::Answer(answer) => {
                 build.end();

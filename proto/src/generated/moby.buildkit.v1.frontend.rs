@@ -109,6 +109,9 @@ pub struct ReadFileResponse {
 pub struct ReturnRequest {
     #[prost(message, optional, tag = "1")]
     pub result: ::core::option::Option<Result>,
+    /// `google.rpc.Status`, which is not looked into.
+    #[prost(bytes = "vec", tag = "2")]
+    pub error: ::prost::alloc::vec::Vec<u8>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ReturnResponse {}
