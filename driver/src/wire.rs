@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use h2::client::SendRequest;
 use http::{HeaderMap, HeaderValue, Response};
 use tokio::io::{AsyncRead, AsyncWrite, BufWriter};
@@ -83,6 +83,9 @@ fn client() -> h2::client::Builder {
     builder
 }
 
+/// Names the build that a call of the gateway belongs to (`solver/llbsolver/provenance/buildid`, v0.33).
+pub(crate) const BUILD: &str = "buildkit-controlapi-buildid";
+
 /// gRPC's status codes, as far as they are made or read here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Code {
@@ -143,10 +146,27 @@ pub(crate) fn headers() -> Response<()> {
 pub(crate) fn message(payload: &impl prost::Message) -> Bytes {
     let payload = payload.encode_to_vec();
     let mut framed = BytesMut::with_capacity(payload.len() + 5);
-    framed.put_u8(0);
-    framed.put_u32(u32::try_from(payload.len()).unwrap_or(u32::MAX));
+    framed.extend_from_slice(&prefix(payload.len()));
     framed.extend_from_slice(&payload);
     framed.freeze()
+}
+
+/// What stands before an uncompressed message of that many bytes.
+pub(crate) fn prefix(length: usize) -> [u8; 5] {
+    let [a, b, c, d] = u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes();
+    [0, a, b, c, d]
+}
+
+/// How long the message at the beginning of these bytes is with its framing, when that has come.
+pub(crate) fn framed_length(bytes: &[u8]) -> Option<usize> {
+    let [_, length @ ..] = bytes.first_chunk::<5>()?;
+    Some(5 + u32::from_be_bytes(*length) as usize)
+}
+
+/// What one uncompressed message carries; `None` when the bytes are no such message.
+pub(crate) fn carried(framed: &[u8]) -> Option<&[u8]> {
+    let whole = framed.first() == Some(&0) && framed_length(framed) == Some(framed.len());
+    whole.then(|| &framed[5..])
 }
 
 /// The text that a peer put into `grpc-message`.
@@ -221,6 +241,21 @@ mod tests {
         let left = only_status(head.headers());
         assert_eq!(left.len(), 2);
         assert_eq!((code(&left), &*message_text(&left)), (Some(5), "no such content"));
+    }
+
+    #[test]
+    fn only_one_whole_uncompressed_message_carries_something() {
+        for (framed, wanted) in [
+            (&[0, 0, 0, 0, 0][..], Some(&[][..])),
+            (&[0, 0, 0, 0, 2, 7, 8], Some(&[7, 8])),
+            (&[1, 0, 0, 0, 2, 7, 8], None),
+            (&[0, 0, 0, 0, 3, 7, 8], None),
+            (&[0, 0, 0, 0, 1, 7, 8], None),
+            (&[0, 0, 0], None),
+            (&[], None),
+        ] {
+            assert_eq!(carried(framed), wanted, "{framed:?}");
+        }
     }
 
     #[test]

@@ -50,7 +50,7 @@ pub(super) async fn ask(
 ) -> Result<Bytes, AskError> {
     let mut request = Request::post(method.url()).header("content-type", "application/grpc").header("te", "trailers");
     if let Some(build) = build {
-        request = request.header("buildkit-controlapi-buildid", build);
+        request = request.header(wire::BUILD, build);
     }
     let request = request.body(()).map_err(|_| AskError::Malformed(method))?;
     let mut requests = requests.ready().await.map_err(AskError::Http)?;
@@ -68,41 +68,15 @@ pub(super) async fn ask(
     if let Some(trailers) = body.trailers().await.map_err(AskError::Http)? {
         refused(method, &trailers)?;
     }
-    if message(&answer).is_none() {
+    if wire::carried(&answer).is_none() {
         return Err(AskError::Malformed(method));
     }
     Ok(answer.freeze())
-}
-
-/// What one uncompressed message carries; `None` when the bytes are no such message.
-pub(super) fn message(framed: &[u8]) -> Option<&[u8]> {
-    let ([flag, length @ ..], carried) = framed.split_first_chunk::<5>()?;
-    (*flag == 0 && usize::try_from(u32::from_be_bytes(*length)) == Ok(carried.len())).then_some(carried)
 }
 
 fn refused(method: Method, headers: &HeaderMap) -> Result<(), AskError> {
     match wire::code(headers) {
         None | Some(0) => Ok(()),
         Some(code) => Err(AskError::Refused { method, code, message: wire::message_text(headers).into_owned() }),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_one_whole_uncompressed_message_is_an_answer() {
-        for (framed, wanted) in [
-            (&[0, 0, 0, 0, 0][..], Some(&[][..])),
-            (&[0, 0, 0, 0, 2, 7, 8], Some(&[7, 8])),
-            (&[1, 0, 0, 0, 2, 7, 8], None),
-            (&[0, 0, 0, 0, 3, 7, 8], None),
-            (&[0, 0, 0, 0, 1, 7, 8], None),
-            (&[0, 0, 0], None),
-            (&[], None),
-        ] {
-            assert_eq!(message(framed), wanted, "{framed:?}");
-        }
     }
 }

@@ -88,7 +88,7 @@ impl Upstream {
         let asked = self.ask(Method::ListWorkers, None, wire::message(&ListWorkersRequest::default()));
         let answer = tokio::time::timeout(PROBE, asked).await.map_err(|_| ProbeError::Silent)??;
         let malformed = || AskError::Malformed(Method::ListWorkers).into();
-        ask::message(&answer).and_then(|answer| ListWorkersResponse::decode(answer).ok()).ok_or_else(malformed)
+        wire::carried(&answer).and_then(|answer| ListWorkersResponse::decode(answer).ok()).ok_or_else(malformed)
     }
 
     /// A question of the fleet's own.

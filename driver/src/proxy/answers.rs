@@ -30,15 +30,11 @@ pub(super) fn info(respond: SendResponse<Bytes>, fleet: &NodeFleet) {
 /// A client that asks for workers by a filter gets its answer from a pod, if there is one: the filter's language is
 /// containerd's.
 pub(super) async fn list_workers(request: Request<RecvStream>, mut respond: SendResponse<Bytes>, client: &Client) {
-    let (head, mut from) = request.into_parts();
-    let body = match unary::read(&mut from).await {
-        Ok(body) => body,
-        Err(error) => return error.answer(&mut respond),
-    };
+    let Some(question) = Question::read(request, &mut respond).await else { return };
     let fleet = client.node().fleet();
     // An unfiltered request is the empty message: five bytes of framing.
-    if body.len() > 5 && !fleet.reachable().is_empty() {
-        return unary::to_pod(&Question::new(head, body), respond, client).await;
+    if question.body().len() > 5 && !fleet.reachable().is_empty() {
+        return unary::to_pod(&question, respond, client).await;
     }
     send(respond, Some(wire::message(&fleet.workers())));
 }

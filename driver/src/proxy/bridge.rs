@@ -16,9 +16,6 @@ use super::unary::{self, Answer, Question};
 use super::{answers, forward, ping};
 use crate::wire::{self, Code, Status};
 
-/// Names the build that a call belongs to (`solver/llbsolver/provenance/buildid`, v0.33).
-const BUILD: &str = "buildkit-controlapi-buildid";
-
 /// What a call does to the build that it belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Effect {
@@ -62,9 +59,9 @@ pub(super) async fn serve(request: Request<RecvStream>, mut respond: SendRespons
 }
 
 async fn find(headers: &HeaderMap, client: &Client) -> Result<Arc<Build>, Status> {
-    let mut named = headers.get_all(BUILD).iter();
+    let mut named = headers.get_all(wire::BUILD).iter();
     let (Some(reference), None) = (named.next(), named.next()) else {
-        return Err(Status::new(Code::InvalidArgument, format!("a call needs one {BUILD}")));
+        return Err(Status::new(Code::InvalidArgument, format!("a call needs one {}", wire::BUILD)));
     };
     let reference = reference.to_str().unwrap_or_default();
     let build = client.node().builds().wait_for(client.id(), reference).await;
@@ -88,19 +85,14 @@ async fn stream(request: Request<RecvStream>, mut respond: SendResponse<Bytes>, 
 }
 
 async fn call(request: Request<RecvStream>, mut respond: SendResponse<Bytes>, build: &Arc<Build>, method: &str) {
-    let (head, mut from) = request.into_parts();
-    let body = match unary::read(&mut from).await {
-        Ok(body) => body,
-        Err(error) => return error.answer(&mut respond),
-    };
-    let returned = if method == "Return" { unary::message(&body) } else { None };
+    let Some(question) = Question::read(request, &mut respond).await else { return };
+    let returned = if method == "Return" { unary::message(question.body()) } else { None };
     if returned.is_some_and(|returned| build.wants_nothing(&returned)) {
         return answers::send(respond, Some(wire::message(&())));
     }
     let client = build.client();
-    build.name(client.node().sessions().named_in(client.id(), &body));
-    build.call(if method == "Solve" { unary::message::<SolveRequest>(&body) } else { None });
-    let question = Question::new(head, body);
+    build.name(client.node().sessions().named_in(client.id(), question.body()));
+    build.call(if method == "Solve" { unary::message::<SolveRequest>(question.body()) } else { None });
     tokio::select! {
         () = unary::cancelled(&mut respond) => {}
         end = ask(build, &question, method) => match end {

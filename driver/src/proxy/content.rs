@@ -26,7 +26,7 @@ pub(super) async fn serve(request: Request<RecvStream>, mut respond: SendRespons
         // These would write, or look at what is being written: every `buildkitd` says the same of that.
         _ => match archive.anyone() {
             Some(lease) => forward::to_leased(request, respond, &lease).await,
-            None => fanout::end(&mut respond, nobody(archive, "contents cannot be changed").trailers()),
+            None => fanout::end(&mut respond, archive.nobody("contents cannot be changed").trailers()),
         },
     }
 }
@@ -100,9 +100,5 @@ async fn search(digest: &str, archive: &Archive<'_>) -> Result<Lease, HeaderMap>
     }
     // As `buildkitd` puts it, when there is one.
     let refusal = tally.refusal();
-    Err(refusal.unwrap_or_else(|| nobody(archive, &format!("content {digest}: not found")).trailers()))
-}
-
-fn nobody(archive: &Archive<'_>, what: &str) -> Status {
-    Status::new(Code::NotFound, format!("{what}: no pod of node {} runs", archive.fleet.name()))
+    Err(refusal.unwrap_or_else(|| archive.nobody(&format!("content {digest}: not found")).trailers()))
 }

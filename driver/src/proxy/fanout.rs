@@ -7,7 +7,7 @@ mod tally;
 
 use std::time::Duration;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use futures::StreamExt;
 use futures::future::join_all;
 use futures::stream::FuturesUnordered;
@@ -38,11 +38,9 @@ pub(super) async fn disk_usage(request: Request<RecvStream>, mut respond: SendRe
     }
     // All that the answer has is a repeated field, and that of several answers behind each other is one answer.
     let length = records.iter().map(Bytes::len).sum::<usize>();
-    let mut framing = BytesMut::with_capacity(5);
-    framing.put_u8(0);
-    framing.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
+    let framing = Bytes::copy_from_slice(&wire::prefix(length));
     let Ok(mut reply) = Reply::begin(&mut respond, None) else { return };
-    for piece in std::iter::once(framing.freeze()).chain(records) {
+    for piece in std::iter::once(framing).chain(records) {
         if reply.send(piece).await.is_err() {
             return;
         }
@@ -132,20 +130,12 @@ pub(super) async fn next(mut hearing: Hearing) -> (Hearing, Heard) {
 
 /// Reads a call that has one message; `None` when there is nobody or nothing left to answer.
 pub(super) async fn question(request: Request<RecvStream>, respond: &mut SendResponse<Bytes>) -> Option<Question> {
-    let (mut head, mut from) = request.into_parts();
-    let body = match unary::read(&mut from).await {
-        Ok(body) => body,
-        Err(error) => {
-            error.answer(respond);
-            return None;
-        }
-    };
-    if body.first().is_some_and(|flag| *flag != 0) {
+    let question = Question::read(request, respond).await?;
+    if question.body().first().is_some_and(|flag| *flag != 0) {
         // No client of BuildKit does this; and what is compressed cannot be sorted, cut or sent on to several pods' ends.
         end(respond, Status::new(Code::Unimplemented, "compressed requests are not understood here").trailers());
         return None;
     }
     // Answers of several pods are put together, which compressed ones cannot be.
-    head.headers.remove("grpc-accept-encoding");
-    Some(Question::new(head, body))
+    Some(question.without_header("grpc-accept-encoding"))
 }

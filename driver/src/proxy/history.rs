@@ -202,10 +202,7 @@ pub(super) async fn unknown(
 ) {
     match archive.anyone() {
         Some(lease) => log(question, respond, lease).await,
-        None => {
-            let text = format!("no such job {reference}: no pod of node {} runs", archive.fleet.name());
-            fanout::end(&mut respond, Status::new(Code::NotFound, text).trailers());
-        }
+        None => fanout::end(&mut respond, archive.nobody(&format!("no such job {reference}")).trailers()),
     }
 }
 
@@ -291,6 +288,5 @@ async fn pod_to_update(asked: &UpdateBuildHistoryRequest, archive: &Archive<'_>)
     if asked.finalize && !asked.delete {
         return Ok(None);
     }
-    let text = format!("no record of build {}: no pod of node {} runs", asked.r#ref, archive.fleet.name());
-    Err(Status::new(Code::NotFound, text))
+    Err(archive.nobody(&format!("no record of build {}", asked.r#ref)))
 }

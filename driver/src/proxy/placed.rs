@@ -10,7 +10,7 @@ use super::attach::Attachment;
 use super::build::Build;
 use super::handles::HandleMap;
 use super::outcome::{Outcome, outcome};
-use super::sessions::{Session, SessionId};
+use super::sessions::SessionId;
 use super::unary::{Asked, Question};
 use crate::fleet::Lease;
 
@@ -71,25 +71,27 @@ impl Placed {
     /// Gives the pod the sessions that the build names, those that are still to come as soon as they do.
     pub(super) fn attach(&self, build: &Build) {
         let client = build.client();
+        let node = client.node();
         for id in build.named() {
             if locked(&self.attached).contains_key(&id) {
                 continue;
             }
             locked(&self.attached).insert(id.clone(), None);
-            if let Some(session) = client.node().sessions().get(&id) {
-                give(&session, build, &self.lease, &self.attached);
+            // A pod that cannot be visited any more fails the build by itself.
+            let Some(visit) = node.fleet().visit(self.lease.pod()) else { continue };
+            if let Some(session) = node.sessions().get(&id) {
+                let attachment = node.attachments().attach(&session, visit, client.shutdown());
+                locked(&self.attached).insert(id, Some(attachment));
                 continue;
             }
-            let (attached, gone) = (Arc::clone(&self.attached), self.gone.clone());
-            let Some(lease) = client.node().fleet().visit(self.lease.pod()) else { continue };
-            let client = Arc::clone(client);
+            let (attached, gone, client) = (Arc::clone(&self.attached), self.gone.clone(), Arc::clone(client));
             client.clone().shutdown().spawn(async move {
+                let node = client.node();
                 let session = tokio::select! {
-                    session = client.node().sessions().wait_for(&id) => session,
+                    session = node.sessions().wait_for(&id) => session,
                     () = gone.cancelled() => return,
                 };
-                let node = client.node();
-                let attachment = node.attachments().attach(&session, lease, client.shutdown());
+                let attachment = node.attachments().attach(&session, visit, client.shutdown());
                 locked(&attached).insert(id, Some(attachment));
             });
         }
@@ -100,14 +102,6 @@ impl Drop for Placed {
     fn drop(&mut self) {
         self.gone.cancel();
     }
-}
-
-fn give(session: &Arc<Session>, build: &Build, lease: &Lease, attached: &Mutex<Attached>) {
-    let node = build.client().node();
-    // A pod that cannot be visited any more fails the build by itself.
-    let Some(visit) = node.fleet().visit(lease.pod()) else { return };
-    let attachment = node.attachments().attach(session, visit, build.client().shutdown());
-    locked(attached).insert(session.id.clone(), Some(attachment));
 }
 
 fn locked<T>(what: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -3,7 +3,7 @@
 //! The daemon greets that end at once, whose clock of 10 s for the greeting (`golang.org/x/net/http2`, preface timeout)
 //! would run out while a pod starts. Which pods get the session is for the builds to say that name it.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use h2::RecvStream;
@@ -25,7 +25,7 @@ pub(super) async fn serve(request: Request<RecvStream>, mut respond: SendRespons
         return forward::refuse(&mut respond, &status);
     };
     let Ok(to_user) = respond.send_response(wire::headers(), false) else { return };
-    let tunnel = Tunnel::new(from_user, to_user, Ending::Trailers(Arc::new(OnceLock::new())));
+    let tunnel = Tunnel::new(from_user, to_user, Ending::Trailers);
     let (user, user_connection) = match wire::connect(tunnel).await {
         Ok(pair) => pair,
         Err(error) => {

@@ -15,14 +15,10 @@ use super::{answers, forward};
 use crate::wire::{self, Code, Status};
 
 pub(super) async fn serve(request: Request<RecvStream>, mut respond: SendResponse<Bytes>, client: &Arc<Client>) {
-    let (head, mut from) = request.into_parts();
-    let body = match unary::read(&mut from).await {
-        Ok(body) => body,
-        Err(error) => return error.answer(&mut respond),
-    };
+    let Some(question) = Question::read(request, &mut respond).await else { return };
     // A message that cannot be read is for the pod to refuse.
-    let peeked = unary::message(&body).unwrap_or_default();
-    let build = Arc::new(Build::new(Arc::clone(client), Question::new(head, body), peeked));
+    let peeked = unary::message(question.body()).unwrap_or_default();
+    let build = Arc::new(Build::new(Arc::clone(client), question, peeked));
     let Some(_registered) = client.node().builds().register(&build) else {
         // In `buildkitd`'s words (`solver/jobs.go`, v0.33).
         let text = format!("job ID {} exists", build.reference());

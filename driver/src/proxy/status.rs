@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use buildfleet_proto::buildkit::StatusRequest;
 use bytes::{Bytes, BytesMut};
+use h2::RecvStream;
 use h2::server::SendResponse;
-use h2::{RecvStream, SendStream};
 use http::{HeaderMap, Request};
 use tokio::sync::watch;
 
 use super::answers;
 use super::build::{Build, Stage};
 use super::client::Client;
-use super::forward;
+use super::fanout::{Gone, Reply};
 use super::history;
 use super::unary::{self, Question};
 use super::vertex::Step;
@@ -32,13 +32,8 @@ const END: Duration = Duration::from_secs(5);
 
 /// Serves one Status call.
 pub(super) async fn serve(request: Request<RecvStream>, mut respond: SendResponse<Bytes>, client: &Arc<Client>) {
-    let (head, mut from) = request.into_parts();
-    let body = match unary::read(&mut from).await {
-        Ok(body) => body,
-        Err(error) => return error.answer(&mut respond),
-    };
-    let reference = unary::message::<StatusRequest>(&body).unwrap_or_default().r#ref;
-    let question = Question::new(head, body);
+    let Some(question) = Question::read(request, &mut respond).await else { return };
+    let reference = unary::message::<StatusRequest>(question.body()).unwrap_or_default().r#ref;
     let archive = client.archive();
     let found = tokio::select! {
         biased;
@@ -47,23 +42,18 @@ pub(super) async fn serve(request: Request<RecvStream>, mut respond: SendRespons
         () = unary::cancelled(&mut respond) => return,
     };
     let Some(build) = found else { return history::unknown(&question, &reference, respond, &archive).await };
-    let mut headers = wire::headers();
-    headers.headers_mut().extend(answers::now());
-    let Ok(to) = respond.send_response(headers, false) else { return };
+    let Ok(reply) = Reply::begin(&mut respond, answers::now()) else { return };
     let stage = build.stage();
-    let mut progress = Progress { build, question, to, stage, steps: 0 };
+    let mut progress = Progress { build, question, reply, stage, steps: 0 };
     if let Ok(trailers) = progress.run().await {
-        let _ = progress.to.send_trailers(trailers);
+        progress.reply.end(trailers);
     }
 }
-
-/// The client has gone.
-struct Gone;
 
 struct Progress {
     build: Arc<Build>,
     question: Question,
-    to: SendStream<Bytes>,
+    reply: Reply,
     stage: watch::Receiver<Stage>,
     /// How many of our own were begun.
     steps: usize,
@@ -93,12 +83,8 @@ impl Progress {
         tokio::select! {
             // Without a sender the build is over, and said so before.
             _ = self.stage.changed() => Ok(()),
-            _ = std::future::poll_fn(|cx| self.to.poll_reset(cx)) => Err(Gone),
+            () = self.reply.gone() => Err(Gone),
         }
-    }
-
-    async fn send(&mut self, message: Bytes) -> Result<(), Gone> {
-        forward::send(&mut self.to, message).await.map_err(|_| Gone)
     }
 
     /// The story of the wait for a pod, as a step, until the wait is over.
@@ -112,9 +98,9 @@ impl Progress {
         let what = if first { "starting" } else { "starting again on another pod of" };
         let step = Step::begin(self.build.reference(), self.steps, format!("[buildfleet] {what} {}", node.name()));
         self.steps += 1;
-        self.send(step.message()).await?;
+        self.reply.send(step.message()).await?;
         if let Some(why) = &after {
-            self.send(step.line(why)).await?;
+            self.reply.send(step.line(why)).await?;
         }
         let mut snapshots = node.watch();
         let mut told = HashSet::new();
@@ -125,7 +111,7 @@ impl Progress {
         loop {
             let news = news(&snapshots.borrow_and_update(), &mut told);
             for line in news {
-                self.send(step.line(&line)).await?;
+                self.reply.send(step.line(&line)).await?;
             }
             tokio::select! {
                 changed = self.changed() => break changed?,
@@ -137,12 +123,12 @@ impl Progress {
         let error = match stage {
             Stage::Over(Some(status)) => Some(status.message),
             Stage::Placed { pod, .. } => {
-                self.send(step.line(&format!("building on {}", pod.pod()))).await?;
+                self.reply.send(step.line(&format!("building on {}", pod.pod()))).await?;
                 None
             }
             Stage::Held | Stage::Seeking { .. } | Stage::Over(None) => None,
         };
-        self.send(step.end(error)).await
+        self.reply.send(step.end(error)).await
     }
 
     /// Copies the progress from a pod. Returns the trailers when that was all.
@@ -157,7 +143,7 @@ impl Progress {
             tokio::time::sleep(END).await;
         };
         let trailers = tokio::select! {
-            copied = copy(&self.question, pod, &mut self.to) => copied?,
+            copied = copy(&self.question, pod, &mut self.reply) => copied?,
             () = left => None,
         };
         // A pod's word on the build's end is final only when its Solve says the same.
@@ -171,7 +157,7 @@ impl Progress {
 }
 
 /// Whole messages only, so that others fit between. `None` when the pod broke off.
-async fn copy(question: &Question, pod: &Lease, to: &mut SendStream<Bytes>) -> Result<Option<HeaderMap>, Gone> {
+async fn copy(question: &Question, pod: &Lease, reply: &mut Reply) -> Result<Option<HeaderMap>, Gone> {
     let begun = async { question.ask(pod.requests().await?).await?.begin().await };
     let (head, mut from) = match begun.await {
         Ok(begun) => begun,
@@ -187,7 +173,7 @@ async fn copy(question: &Question, pod: &Lease, to: &mut SendStream<Bytes>) -> R
     loop {
         let chunk = tokio::select! {
             chunk = from.data() => chunk,
-            _ = std::future::poll_fn(|cx| to.poll_reset(cx)) => return Err(Gone),
+            () = reply.gone() => return Err(Gone),
         };
         let Some(chunk) = chunk else { break };
         let Ok(chunk) = chunk else { return Ok(None) };
@@ -195,7 +181,7 @@ async fn copy(question: &Question, pod: &Lease, to: &mut SendStream<Bytes>) -> R
         buffer.extend_from_slice(&chunk);
         let whole = whole_messages(&mut buffer);
         if !whole.is_empty() {
-            forward::send(to, whole).await.map_err(|_| Gone)?;
+            reply.send(whole).await?;
         }
         let _ = from.flow_control().release_capacity(length);
     }
@@ -207,12 +193,8 @@ async fn copy(question: &Question, pod: &Lease, to: &mut SendStream<Bytes>) -> R
 
 fn whole_messages(buffer: &mut BytesMut) -> Bytes {
     let mut end = 0;
-    while let Some([_, length @ ..]) = buffer[end..].first_chunk::<5>() {
-        let next = end + 5 + u32::from_be_bytes(*length) as usize;
-        if next > buffer.len() {
-            break;
-        }
-        end = next;
+    while let Some(length) = wire::framed_length(&buffer[end..]).filter(|length| *length <= buffer.len() - end) {
+        end += length;
     }
     buffer.split_to(end).freeze()
 }

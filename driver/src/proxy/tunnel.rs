@@ -3,7 +3,6 @@
 use std::fmt;
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -26,10 +25,10 @@ const BLOCK: usize = 128 << 10;
 const HEAD: usize = 5 + 1 + 3;
 
 /// How the stream is to end, seen from this side.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub(super) enum Ending {
-    /// We are the server of the outer call: it ends with trailers, OK unless told otherwise.
-    Trailers(Arc<OnceLock<Status>>),
+    /// We are the server of the outer call: it ends with trailers.
+    Trailers,
     /// We are its client: it ends with END_STREAM.
     HalfClose,
 }
@@ -109,12 +108,9 @@ impl Tunnel {
             return;
         }
         // When the peer has gone before, there is nobody to hear of the end.
-        let _ = match &self.ending {
+        let _ = match self.ending {
             Ending::HalfClose => self.to.send_data(Bytes::new(), true),
-            Ending::Trailers(status) => {
-                let status = status.get().cloned().unwrap_or_else(|| Status::new(Code::Ok, ""));
-                self.to.send_trailers(status.trailers())
-            }
+            Ending::Trailers => self.to.send_trailers(Status::new(Code::Ok, "").trailers()),
         };
     }
 }

@@ -19,46 +19,9 @@ use crate::wire::{self, Code, Status};
 /// The longest call that is held. BuildKit takes 16 MiB; larger ones are for BuildKit to refuse.
 const LARGEST: usize = 64 << 20;
 
-/// Why a client's call could not be read to its end.
-#[derive(Debug)]
-pub(super) enum ReadError {
-    /// The client is gone or has cancelled.
-    Caller,
-    TooLarge,
-}
-
-impl ReadError {
-    /// Tells the client, if it is still there.
-    pub(super) fn answer(self, respond: &mut SendResponse<Bytes>) {
-        match self {
-            Self::Caller => {}
-            Self::TooLarge => {
-                let text = format!("a request of more than {} MiB", LARGEST >> 20);
-                forward::refuse(respond, &Status::new(Code::ResourceExhausted, text));
-            }
-        }
-    }
-}
-
-/// The whole body of a call, with its framing.
-pub(super) async fn read(from: &mut RecvStream) -> Result<Bytes, ReadError> {
-    let mut whole = BytesMut::new();
-    while let Some(chunk) = from.data().await {
-        let chunk = chunk.map_err(|_| ReadError::Caller)?;
-        let _ = from.flow_control().release_capacity(chunk.len());
-        if whole.len() + chunk.len() > LARGEST {
-            return Err(ReadError::TooLarge);
-        }
-        whole.extend_from_slice(&chunk);
-    }
-    Ok(whole.freeze())
-}
-
 /// The message of a body that holds one uncompressed message, for a peek.
 pub(super) fn message<M: prost::Message + Default>(body: &Bytes) -> Option<M> {
-    let (head, rest) = body.split_first_chunk::<5>()?;
-    let [flag, length @ ..] = *head;
-    (flag == 0 && u32::from_be_bytes(length) as usize == rest.len()).then(|| M::decode(rest).ok()).flatten()
+    M::decode(wire::carried(body)?).ok()
 }
 
 /// What a call is asked with, as often as needed.
@@ -69,6 +32,23 @@ pub(super) struct Question {
 }
 
 impl Question {
+    /// Reads a client's call to its end. `None` when it was told that the call is too long, or is gone.
+    pub(super) async fn read(request: Request<RecvStream>, respond: &mut SendResponse<Bytes>) -> Option<Self> {
+        let (head, mut from) = request.into_parts();
+        let mut whole = BytesMut::new();
+        while let Some(chunk) = from.data().await {
+            let chunk = chunk.ok()?;
+            let _ = from.flow_control().release_capacity(chunk.len());
+            if whole.len() + chunk.len() > LARGEST {
+                let text = format!("a request of more than {} MiB", LARGEST >> 20);
+                forward::refuse(respond, &Status::new(Code::ResourceExhausted, text));
+                return None;
+            }
+            whole.extend_from_slice(&chunk);
+        }
+        Some(Self::new(head, whole.freeze()))
+    }
+
     pub(super) fn new(mut head: Parts, body: Bytes) -> Self {
         head.uri = forward::absolute(&head.uri);
         Self { head, body }
@@ -81,6 +61,11 @@ impl Question {
     /// The same call about something else.
     pub(super) fn with_body(&self, body: Bytes) -> Self {
         Self { head: self.head.clone(), body }
+    }
+
+    pub(super) fn without_header(mut self, name: &str) -> Self {
+        self.head.headers.remove(name);
+        self
     }
 
     /// Sends it, with all of its body.

@@ -247,7 +247,7 @@ impl Server {
 
     async fn call(self, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
         let method = request.uri().path().to_owned();
-        let build = request.headers().get("buildkit-controlapi-buildid").map(|id| id.to_str().unwrap().to_owned());
+        let build = request.headers().get(wire::BUILD).map(|id| id.to_str().unwrap().to_owned());
         self.calls.send_modify(|calls| calls.push(format!("{} {method}", self.name)));
         let (_, body) = request.into_parts();
         let question = if method.ends_with("/Session") { Vec::new() } else { whole(body).await };

@@ -9,6 +9,7 @@ use crate::proxy::builds::Builds;
 use crate::proxy::finished::Finished;
 use crate::proxy::unary::Question;
 use crate::shutdown::Shutdown;
+use crate::wire::{Code, Status};
 
 /// All that is needed to find something.
 #[derive(Debug, Clone, Copy)]
@@ -75,6 +76,11 @@ impl<'a> Archive<'a> {
         // A pod that is gone took its records with it.
         let away = snapshot.pods.iter().find(|seen| seen.name == pod);
         away.map_or(Owner::Unknown, |pod| Owner::Away(away_in_words(pod)))
+    }
+
+    /// What to say of a thing when no pod can be asked.
+    pub(in crate::proxy) fn nobody(&self, what: &str) -> Status {
+        Status::new(Code::NotFound, format!("{what}: no pod of node {} runs", self.fleet.name()))
     }
 
     /// Any pod that answers.

@@ -163,11 +163,10 @@ fn end(trailers: HeaderMap) -> Result<Heard, BrokenOff> {
 }
 
 fn whole_message(buffer: &mut BytesMut) -> Result<Option<Bytes>, BrokenOff> {
-    let Some([flag, length @ ..]) = buffer.first_chunk::<5>() else { return Ok(None) };
-    if *flag != 0 {
+    let Some(end) = wire::framed_length(buffer) else { return Ok(None) };
+    if buffer[0] != 0 {
         return Err(BrokenOff::Malformed("sent a compressed answer, which nobody asked for"));
     }
-    let end = 5 + u32::from_be_bytes(*length) as usize;
     Ok((buffer.len() >= end).then(|| buffer.split_to(end).freeze()))
 }
 
