@@ -1,0 +1,76 @@
+//! Images to a registry that wants TLS by an authority of its own, and a password; and what `imagetools` does with them there.
+
+use crate::support::builder::Builder;
+use crate::support::registry;
+use crate::support::scene::Scene;
+use crate::support::service::Registry;
+
+/// The builder knows the authority; who the user is, the client says.
+pub(super) fn needs_the_password_and_the_authority(scene: &Scene, builder: &Builder<'_>, registry: &Registry) {
+    let docker = scene.path("docker");
+    let context = scene.contexts().with("pushed", "RUN echo \"pushed $((6 * 7))\" >/word\n");
+    let by_buildctl = |name: &str| format!("--output type=image,name={},push=true", registry.image(name));
+    builder.buildx(&context, &format!("--push -t {}", registry.image("refused"))).fails().says("401");
+    builder.buildctl(&context, &by_buildctl("refused")).fails().says("401");
+
+    registry.log_in(&docker);
+    builder.buildx(&context, &format!("--push -t {}", registry.image("by-buildx"))).succeeds();
+    builder.buildctl(&context, &by_buildctl("by-buildctl")).succeeds();
+    for name in ["by-buildx", "by-buildctl"] {
+        let looked =
+            imagetools(scene, registry, &format!("inspect --format {{{{json .Image}}}} {}", registry.image(name)));
+        assert!(looked.contains("pushed $((6 * 7))"), "{looked}");
+    }
+    // A base image is pulled with the same password.
+    let on_it = scene.contexts().with("on-pushed", "");
+    std::fs::write(on_it.join("Dockerfile"), format!("FROM {}\nRUN cat /word\n", registry.image("by-buildx")))
+        .expect("a file of our own");
+    builder.buildx(&on_it, "--pull --no-cache").succeeds().says("pushed 42");
+
+    // Another name and an annotation for what is there already.
+    let copy = registry.image("copy");
+    imagetools(
+        scene,
+        registry,
+        &format!("create --annotation index:org.example.word=copied -t {copy} {}", registry.image("by-buildx")),
+    );
+    let looked = imagetools(scene, registry, &format!("inspect --raw {copy}"));
+    assert!(looked.contains("\"org.example.word\": \"copied\""), "{looked}");
+
+    Registry::log_out(&docker);
+    scene.buildx(&format!("imagetools inspect {copy}")).env("SSL_CERT_FILE", registry.authority()).fails().says("401");
+}
+
+/// `imagetools` runs in the client alone, which knows the authority by a variable of Go's.
+fn imagetools(scene: &Scene, registry: &Registry, words: &str) -> String {
+    scene.buildx("imagetools").words(words).env("SSL_CERT_FILE", registry.authority()).succeeds().stdout
+}
+
+/// The cluster's own registry has no TLS, and only the configuration of a builder can tell `imagetools` so. A `remote` builder, as
+/// buildfleet registers it, has none, and any other, which need not even run, will do.
+pub(super) fn can_be_looked_at_without_tls(scene: &Scene, builder: &Builder<'_>) {
+    let image = registry::image(&format!("{}-looked-at", scene.namespace().name()));
+    let output = format!("--output type=image,name={image},push=true,registry.insecure=true");
+    builder.buildx(&scene.contexts().hello(), &output).succeeds();
+    scene
+        .buildx(&format!("imagetools inspect --builder {} {image}", builder.name()))
+        .fails()
+        .says("HTTP response to HTTPS client");
+
+    let config = scene.path("registries.toml");
+    let host = image.split('/').next().expect("an image in a registry");
+    std::fs::write(&config, format!("[registry.\"{host}\"]\n  http = true\n")).expect("a file of our own");
+    let create = format!("create --name registries --driver kubernetes --buildkitd-config {}", config.display());
+    scene.buildx(&create).succeeds();
+    let looked = scene.buildx(&format!("imagetools inspect --builder registries {image}")).succeeds();
+    looked.says(&registry::digest(&image)).says("linux/amd64");
+    let copy = image.replace("looked-at", "looked-at-again");
+    scene.buildx(&format!("imagetools create --builder registries -t {copy} {image}")).succeeds();
+    assert_eq!(
+        registry::manifest(&copy)["manifests"][0]["digest"],
+        registry::manifest(&image)["manifests"][0]["digest"]
+    );
+    // It made nothing in the cluster.
+    let others: Vec<String> = scene.namespace().objects();
+    assert!(others.iter().all(|object| !object.contains("registries")), "{others:?}");
+}
