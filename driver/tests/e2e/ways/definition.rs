@@ -20,10 +20,8 @@ pub(super) fn runs_without_a_frontend(scene: &Scene, builder: &Builder<'_>) {
     );
     scene.shell(&build).succeeds().says("by hand 42");
     assert_eq!(fs::read_to_string(out.join("made")).expect("the step's file"), "by hand 42\n");
-    scene.shell(&build).succeeds().says("CACHED");
     scene.shell(&build.replace("build --progress", "build --no-cache --progress")).succeeds().says("by hand 42");
 
-    // What is no definition is refused by the client, and what is a wrong one by the pod.
     llb::write(&definition, &["/nothing-here"]);
     scene.shell(&build).fails().says("/nothing-here");
 }

@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 use crate::remote::Buildkitd;
 use crate::support::builder::Builder;
 use crate::support::call::{Call, Running};
-use crate::support::clock::{seconds, wait_for};
+use crate::support::clock::seconds;
 use crate::support::oci::{has_words, unpack};
 use crate::support::scene::Scene;
 use crate::support::tools::{of_package, tools};
@@ -32,10 +32,9 @@ impl Engine {
         {
             call = call.arg(flag).arg(dir.join(name));
         }
-        let running = call.within(seconds(600)).start();
-        let engine = Self { address, running };
-        wait_for("the engine", seconds(30), || engine.docker("version").end().is_success().then_some(()));
-        engine
+        let running = call.within(seconds(40)).start();
+        running.says("API listen on");
+        Self { address, running }
     }
 
     pub(super) fn docker(&self, words: &str) -> Call {
