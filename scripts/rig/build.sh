@@ -23,7 +23,8 @@ build_runc() {
 
 build_buildkit() {
   local m=github.com/moby/buildkit
-  CGO_ENABLED=0 go_install buildkit -ldflags "-s -w -X $m/version.Version=$(pin buildkit $m)" -o "$bin/" $m/cmd/buildkitd $m/cmd/buildctl
+  CGO_ENABLED=0 go_install buildkit -ldflags "-s -w -X $m/version.Version=$(pin buildkit $m)" -o "$bin/" $m/cmd/buildkitd $m/cmd/buildctl \
+    $m/frontend/dockerfile/cmd/dockerfile-frontend   # for Dockerfiles with a `# syntax=` line
 }
 
 build_buildx() {
