@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment};
 use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
@@ -16,8 +17,10 @@ mod drain;
 mod pod;
 #[cfg(test)]
 mod tests;
+mod workload;
 
 pub use pod::{CONTAINER, unix_address};
+pub use workload::{Workload, WorkloadKind};
 
 /// Where `buildkitd` listens with mTLS inside a pod.
 pub const TLS_PORT: u16 = 1234;
@@ -49,10 +52,40 @@ pub struct CertificateSet {
     pub not_after: String,
 }
 
+/// All that a node has in its namespace, but its certificates.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Objects {
+    /// What `buildkitd` is configured by, with the keys that it names: a Secret, because they are.
+    pub config: Option<Secret>,
+    pub workload: Workload,
+    pub budget: Option<PodDisruptionBudget>,
+}
+
+/// The objects of a node with `replicas` pods in `namespace`.
+pub fn objects(node: &Node, options: &KubernetesOptions, namespace: &str, replicas: u32) -> Objects {
+    let workload = Workload::Deployment(deployment(node, options, namespace, replicas));
+    Objects { config: None, workload, budget: None }
+}
+
+/// What runs the pods of a node with these options.
+pub fn workload_kind(_options: &KubernetesOptions) -> WorkloadKind {
+    WorkloadKind::Deployment
+}
+
+/// The name of the Secret that holds what `buildkitd` is configured by.
+pub fn config_name(node: &Node) -> String {
+    format!("{}-config", node.name.object_name())
+}
+
+/// The name of a node's workload, and of its disruption budget.
+pub fn workload_name(node: &Node) -> String {
+    node.name.object_name()
+}
+
 /// The Deployment of a node with `replicas` pods in `namespace`.
-pub fn deployment(node: &Node, options: &KubernetesOptions, namespace: &str, replicas: u32) -> Deployment {
+fn deployment(node: &Node, options: &KubernetesOptions, namespace: &str, replicas: u32) -> Deployment {
     Deployment {
-        metadata: ObjectMeta { annotations: annotations(node), ..metadata(node, namespace, node.name.object_name()) },
+        metadata: ObjectMeta { annotations: annotations(node), ..metadata(node, namespace, workload_name(node)) },
         spec: Some(DeploymentSpec {
             replicas: Some(i32::try_from(replicas).unwrap_or(i32::MAX)),
             revision_history_limit: Some(REVISIONS_KEPT),

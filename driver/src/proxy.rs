@@ -26,6 +26,7 @@ mod sessions;
 mod solve;
 mod status;
 mod tunnel;
+mod turns;
 mod unary;
 mod vertex;
 

@@ -4,7 +4,7 @@
 # Debian's programs are unpacked rather than installed, so that no service starts and nothing changes on the machine.
 # Every component has a stamp of what it was made from; a component with a matching stamp is not touched.
 
-rig_components=(runc buildkit buildx containerd kube docker debian)
+rig_components=(runc buildkit buildx containerd kube h2spec docker debian)
 
 # pin COMPONENT MODULE: the version in the component's go.mod, the only place where it is written.
 pin() { awk -v m="$2" '$1 == m {print $2; exit} $1 == "require" && $2 == m {print $3; exit}' "$rig_source/$1/go.mod"; }
@@ -43,6 +43,10 @@ build_kube() {
   # Without these the server says v0.0.0, and clients refuse to talk to it.
   CGO_ENABLED=0 go_install kube -ldflags "-s -w -X $x.gitMajor=1 -X $x.gitMinor=$(cut -d. -f2 <<<"$v") -X $x.gitVersion=$v" \
     -o "$bin/" "${commands[@]}"
+}
+
+build_h2spec() {
+  CGO_ENABLED=0 go_install h2spec -ldflags "-s -w" -o "$bin/" github.com/summerwind/h2spec/cmd/h2spec
 }
 
 installed_docker() { PATH=${PATH//$bin:/} command -v docker || true; }   # not our own, when called from `scripts/cluster sh`

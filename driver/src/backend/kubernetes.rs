@@ -1,4 +1,4 @@
-//! Pods of a Deployment in a cluster. The only room that holds a Kubernetes client.
+//! Pods of a workload in a cluster. The only room that holds a Kubernetes client.
 
 use std::sync::Arc;
 
@@ -33,8 +33,12 @@ struct Target {
 }
 
 impl Target {
-    fn deployment_name(&self) -> String {
-        self.node.name.object_name()
+    fn workload_name(&self) -> String {
+        manifest::workload_name(&self.node)
+    }
+
+    fn config_name(&self) -> String {
+        manifest::config_name(&self.node)
     }
 
     fn secret_name(&self) -> String {
@@ -42,7 +46,7 @@ impl Target {
     }
 }
 
-/// The pods of one node's Deployment.
+/// The pods of one node.
 #[derive(Debug)]
 pub struct KubernetesBackend {
     target: Arc<Target>,
@@ -88,7 +92,7 @@ impl Backend for KubernetesBackend {
             self.dialer.remember(certificates);
         }
         // The watch says the same a moment later; until then nobody should think that there is nothing.
-        self.shared.change(|view| view.deployment(kube::runtime::watcher::Event::Apply(applied.deployment)));
+        self.shared.change(|view| view.workload(kube::runtime::watcher::Event::Apply(applied.workload)));
         Ok(())
     }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 const SHOWN: usize = 80;
 
 /// What makes builds belong together.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct StickyKey(String);
 
 impl StickyKey {

@@ -23,16 +23,15 @@ use crate::fleet::Lease;
 use crate::placement::Placing;
 use crate::wire::{Code, Status};
 
-/// How often a build is begun at most.
-const ATTEMPTS: usize = 4;
+mod tries;
+
+use tries::{DELIVERED, NotBegun, given_up, limit, not_again};
 
 /// A pod that lives on although the connection to it was lost needs a moment to give up the build that it had.
 const LET_GO: Duration = Duration::from_secs(1);
 
 /// A client opens its session beside its Solve; what it says of the context should not be missed by a hair.
 const SESSION: Duration = Duration::from_millis(200);
-
-const DELIVERED: &str = "a part of its export was delivered";
 
 /// The prefix of options by which a client names another session for one of its local directories.
 const LOCAL_SESSION: &str = "local-sessionid:";
@@ -76,13 +75,6 @@ struct Attempt {
     loss: OnceLock<Result<(), Status>>,
 }
 
-/// Why a pod did not come to have a build with all that its client did so far.
-enum NotBegun {
-    /// The pod has ended; another one may have the build.
-    Again(String),
-    Never(Status),
-}
-
 impl Build {
     pub(super) fn new(client: Arc<Client>, question: Question, request: SolveRequest) -> Self {
         let mut named = BTreeSet::new();
@@ -122,6 +114,11 @@ impl Build {
             Stage::Placed { pod, .. } => Some(pod.pod().clone()),
             Stage::Held | Stage::Seeking { .. } | Stage::Over(_) => None,
         }
+    }
+
+    /// Whether it will be placed for the first time. A probe is not waited for: it may want nothing.
+    pub(super) fn is_unplaced(&self) -> bool {
+        !self.request.internal && matches!(&*self.stage.borrow(), Stage::Held | Stage::Seeking { after: None })
     }
 
     /// Whether its client says by calls of its own what to build (`client/build.go`, v0.33): then Solve itself has nothing.
@@ -183,11 +180,16 @@ impl Build {
         self.locked(&self.attempts).len().saturating_sub(1)
     }
 
-    /// The pod of a try; waits for one to start when none runs. All calls that wait get the same one.
+    /// The pod of a try; waits for one to start when none runs. All calls that wait get the same one. A build that has ended
+    /// has no more tries: a call that came too late would begin it where nobody waits for it.
     pub(super) async fn attempt(self: &Arc<Self>, number: usize) -> Result<Arc<Placed>, Status> {
+        let mut stage = self.stage();
         let attempt = {
             let mut attempts = self.locked(&self.attempts);
             if attempts.len() <= number {
+                if let Stage::Over(status) = &*stage.borrow() {
+                    return Err(self.over(status.as_ref()));
+                }
                 attempts.resize_with(number + 1, Arc::default);
             }
             Arc::clone(&attempts[number])
@@ -199,7 +201,19 @@ impl Build {
             }
             outcome
         });
-        outcome.await.clone()
+        tokio::select! {
+            biased;
+            outcome = outcome => outcome.clone(),
+            over = stage.wait_for(|stage| matches!(stage, Stage::Over(_))) => Err(match over.as_deref() {
+                Ok(Stage::Over(status)) => self.over(status.as_ref()),
+                _ => self.over(None),
+            }),
+        }
+    }
+
+    /// What a call hears whose build has ended; in BuildKit's words, where it has none of its own.
+    fn over(&self, status: Option<&Status>) -> Status {
+        status.cloned().unwrap_or_else(|| Status::new(Code::NotFound, format!("no such job {}", self.reference())))
     }
 
     async fn begin(self: &Arc<Self>, number: usize, begun: &OnceLock<Instant>) -> Result<Arc<Placed>, Status> {
@@ -358,8 +372,7 @@ impl Build {
 
     /// Its Solve has ended: what it holds on pods is given back.
     pub(super) fn end(&self) {
-        self.locked(&self.attempts).clear();
-        self.client.ended(self.reference());
+        let mut attempts = self.locked(&self.attempts);
         self.stage.send_if_modified(|stage| {
             let over = matches!(stage, Stage::Over(_));
             if !over {
@@ -367,30 +380,16 @@ impl Build {
             }
             !over
         });
+        let tries = std::mem::take(&mut *attempts);
+        drop(attempts);
+        // What they hold is let go without the lock.
+        drop(tries);
+        self.client.ended(self.reference());
     }
 
     fn locked<'a, T>(&self, what: &'a Mutex<T>) -> MutexGuard<'a, T> {
         what.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn not_again(why: &str) -> String {
-    format!("the build was not begun anew, because {why}")
-}
-
-/// Why so many tries are enough, when they are.
-fn limit(tries: usize, text: &str) -> Option<String> {
-    if tries >= ATTEMPTS {
-        return Some(format!("the build was tried {tries} times"));
-    }
-    let twice = tries > 1 && text.contains("OOMKilled");
-    twice.then(|| not_again("it may need more memory than its pods have"))
-}
-
-/// What the client is told of a pod that has ended, and of why its build ends with it.
-fn given_up(text: &str, obstacle: &str) -> Status {
-    let told = if obstacle.is_empty() { text.to_owned() } else { format!("{text}; {obstacle}") };
-    Status::new(Code::Unavailable, told)
 }
 
 fn local_sessions(options: &std::collections::HashMap<String, String>) -> impl Iterator<Item = &String> {

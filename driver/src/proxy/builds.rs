@@ -66,6 +66,12 @@ impl Builds {
         running.iter().filter(|((_, other), _)| other == reference).find_map(|(_, build)| build.pod())
     }
 
+    /// How many builds of a connection have no pod yet.
+    pub(super) fn unplaced(&self, client: u64) -> usize {
+        let running = self.locked();
+        running.iter().filter(|((of, _), build)| *of == client && build.is_unplaced()).count()
+    }
+
     fn locked(&self) -> MutexGuard<'_, HashMap<Key, Arc<Build>>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }

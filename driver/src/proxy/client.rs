@@ -14,6 +14,7 @@ use super::NodeProxy;
 use super::clues::Peer;
 use super::fanout::Archive;
 use super::outcome::status_of;
+use super::turns::Turns;
 use crate::builder::PodName;
 use crate::fleet::Lease;
 use crate::placement::Placing;
@@ -33,8 +34,7 @@ pub(super) struct Client {
     node: Arc<NodeProxy>,
     shutdown: Shutdown,
     peer: Peer,
-    /// Whose build is placed now.
-    turn: tokio::sync::Mutex<()>,
+    turns: Turns,
     invocation: Mutex<Invocation>,
 }
 
@@ -70,7 +70,7 @@ impl Client {
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
         let pid = stream.peer_cred().ok().and_then(|peer| peer.pid());
         let peer = pid.map(Peer::of).unwrap_or_default();
-        Self { id, node, shutdown, peer, turn: tokio::sync::Mutex::default(), invocation: Mutex::default() }
+        Self { id, node, shutdown, peer, turns: Turns::default(), invocation: Mutex::default() }
     }
 
     pub(super) fn id(&self) -> u64 {
@@ -91,7 +91,8 @@ impl Client {
 
     /// A pod for a build. One at a time, so that each is chosen beside all that were chosen before it.
     pub(super) async fn place(&self, mut placing: Placing, begun: Instant) -> Result<Lease, Status> {
-        let _turn = self.turn.lock().await;
+        let unplaced = || self.node.builds().unplaced(self.id);
+        let _turn = self.turns.take(&placing.part, &placing.build_ref, unplaced).await;
         {
             let invocation = self.invocation();
             let others = invocation.builds.iter().filter(|other| other.reference != placing.build_ref);

@@ -127,6 +127,26 @@ async fn leaves_before_there_is_a_pod(plan: Plan, leave: Leave) {
 }
 
 #[tokio::test]
+async fn a_call_that_outlives_its_build_does_not_begin_it() {
+    let front = Front::new();
+    let user = front.user().await;
+    let build = user.begin(Plan::new("r1").does("hang"));
+    let outliving = build.make();
+    let ending = async {
+        front.pods.first_order().await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        build.cancel_solve();
+    };
+    let (ended, ()) = tokio::time::timeout(Duration::from_secs(2), async { tokio::join!(outliving, ending) })
+        .await
+        .expect("the call ends with its build");
+    assert_eq!(ended.unwrap_err().message(), "no such job r1");
+    let [pod] = front.ready_pods(["kube0-a"]).await;
+    front.user().await.build(Plan::new("r2").does("context")).await.well();
+    assert_eq!(pod.seen.refs(), ["r2"]);
+}
+
+#[tokio::test]
 async fn a_client_that_leaves_before_there_is_a_pod_leaves_nothing_for_it() {
     let mut rows = Rows::default();
     for leave in [Leave::Cancels, Leave::IsCut] {

@@ -1,5 +1,6 @@
 //! Where builds go, and what counts as one.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use buildfleet::backend::PodPhase;
@@ -92,6 +93,34 @@ async fn builds_of_one_connection_go_to_different_pods_each_with_its_calls() {
         assert_eq!(pod.seen.end(own), Some(End::Done));
         assert!(pod.seen.bridge(other).is_empty(), "{:?}", pod.seen);
         assert!(pod.seen.bridge(own).ends_with(&["Solve".to_owned(), "Return".to_owned()]), "{:?}", pod.seen);
+    }
+}
+
+/// Which pod has each of these targets, of one invocation that begins them in this order.
+async fn baked(front: &Front, run: usize, targets: &[&str]) -> BTreeMap<String, String> {
+    let user = front.user().await;
+    let building = targets.iter().enumerate().map(|(number, target)| {
+        let user = user.clone();
+        let plan = Plan::new(&format!("r{run}-{target}")).option("target", target).does("sleep:50 context");
+        async move {
+            tokio::time::sleep(Duration::from_millis(3 * number as u64)).await;
+            let built = user.build(plan).await;
+            ((*target).to_owned(), built.pod().to_owned())
+        }
+    });
+    futures::future::join_all(building).await.into_iter().collect()
+}
+
+#[tokio::test]
+async fn the_targets_of_a_bake_keep_their_pods_from_run_to_run() {
+    let front = Front::new();
+    let _pods = front.ready_pods(["kube0-a", "kube0-b", "kube0-c", "kube0-d"]).await;
+    let first = baked(&front, 0, &["a", "b", "c", "d", "e", "f", "g", "h"]).await;
+    let pods: BTreeSet<_> = first.values().collect();
+    assert_eq!(pods.len(), 4, "{first:?}");
+    let orders = [["h", "g", "f", "e", "d", "c", "b", "a"], ["c", "h", "a", "f", "b", "g", "e", "d"]];
+    for (run, targets) in (1..).zip(&orders) {
+        assert_eq!(baked(&front, run, targets).await, first, "{targets:?}");
     }
 }
 

@@ -1,17 +1,20 @@
-//! The node's objects as they should be, by server-side apply: the Secret first, because the pods mount it.
+//! The node's objects as they should be, by server-side apply: Secrets first, because the pods mount them.
 
+use std::fmt::Debug;
 use std::time::SystemTime;
 
-use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
-use kube::api::{Patch, PatchParams, PostParams};
+use kube::api::{Patch, PatchParams, PostParams, Resource};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use super::client::Connection;
 use super::errors::{Asked, ask};
 use super::{Target, certs};
 use crate::backend::ApplyError;
-use crate::manifest::{self, CertificateSet};
+use crate::manifest::{self, CertificateSet, Objects, Workload};
 
 /// Whose fields these are.
 const FIELD_MANAGER: &str = "buildfleet";
@@ -26,7 +29,7 @@ const ATTEMPTS: usize = 3;
 /// What the cluster now has.
 #[derive(Debug)]
 pub(super) struct Applied {
-    pub(super) deployment: Deployment,
+    pub(super) workload: Workload,
     pub(super) certificates: Option<CertificateSet>,
 }
 
@@ -35,19 +38,37 @@ pub(super) async fn apply(connection: &Connection, target: &Target, replicas: u3
         true => Some(certificates(connection, target).await?),
         false => None,
     };
-    let mut wanted = manifest::deployment(&target.node, &target.options, &connection.namespace, replicas);
-    if let (Some(certificates), Some(spec)) = (&certificates, &mut wanted.spec) {
-        let annotations = &mut spec.template.metadata.get_or_insert_default().annotations;
+    let Objects { config, mut workload, budget } =
+        manifest::objects(&target.node, &target.options, &connection.namespace, replicas);
+    if let (Some(certificates), Some(template)) = (&certificates, workload.template_mut()) {
+        let annotations = &mut template.metadata.get_or_insert_default().annotations;
         let annotations = annotations.get_or_insert_default();
         annotations.insert(CERTIFICATES_ANNOTATION.to_owned(), certificates.not_after.clone());
     }
-    let name = target.deployment_name();
-    let api: Api<Deployment> = Api::namespaced(connection.client.clone(), &connection.namespace);
-    let asked = Asked { verb: "patch", resource: "deployments", name: &name };
-    let deployment = ask(api.patch(&name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(&wanted)))
+    if let Some(config) = &config {
+        apply_one(connection, "secrets", &target.config_name(), config).await?;
+    }
+    let (resource, name) = (workload.kind().resource(), target.workload_name());
+    let workload = match workload {
+        Workload::Deployment(wanted) => Workload::Deployment(apply_one(connection, resource, &name, &wanted).await?),
+        Workload::StatefulSet(wanted) => Workload::StatefulSet(apply_one(connection, resource, &name, &wanted).await?),
+    };
+    if let Some(budget) = &budget {
+        apply_one(connection, "poddisruptionbudgets", &name, budget).await?;
+    }
+    Ok(Applied { workload, certificates })
+}
+
+/// Makes one object as `wanted`, by server-side apply, and returns what the API server has now.
+async fn apply_one<K>(connection: &Connection, resource: &'static str, name: &str, wanted: &K) -> Result<K, ApplyError>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Serialize + DeserializeOwned + Debug,
+{
+    let api: Api<K> = Api::namespaced(connection.client.clone(), &connection.namespace);
+    let params = PatchParams::apply(FIELD_MANAGER).force();
+    ask(api.patch(name, &params, &Patch::Apply(wanted)))
         .await
-        .map_err(|error| asked.apply_error(connection, error))?;
-    Ok(Applied { deployment, certificates })
+        .map_err(|error| Asked { verb: "patch", resource, name }.apply_error(connection, error))
 }
 
 /// The certificates in the cluster, made or renewed if need be.

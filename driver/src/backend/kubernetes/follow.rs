@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures::stream::{BoxStream, FuturesUnordered};
 use futures::{Stream, StreamExt};
-use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::Api;
 use kube::runtime::WatchStreamExt;
@@ -18,7 +18,7 @@ use super::errors::RequestError;
 use super::view::View;
 use super::{Target, logs};
 use crate::backend::Pods;
-use crate::manifest;
+use crate::manifest::{self, Workload, WorkloadKind};
 use crate::report::chain;
 
 /// How long the events of a pod are followed after it began to run: the last ones come late.
@@ -86,9 +86,19 @@ pub(super) async fn follow(cluster: Arc<Cluster>, target: Arc<Target>, shared: A
 async fn follow_connection(connection: &Connection, target: &Target, shared: &Shared) {
     let namespace = &connection.namespace;
     let client = || connection.client.clone();
-    let by_name = Config::default().fields(&format!("metadata.name={}", target.deployment_name()));
+    let by_name = Config::default().fields(&format!("metadata.name={}", target.workload_name()));
+    let kind = manifest::workload_kind(&target.options);
     let by_label = Config::default().labels(&manifest::selector(&target.node));
-    let mut deployments = pin!(watched(Api::<Deployment>::namespaced(client(), namespace), by_name));
+    let mut workloads = match kind {
+        WorkloadKind::Deployment => {
+            let deployments = watched(Api::<Deployment>::namespaced(client(), namespace), by_name);
+            deployments.map(|next| next.map(|event| mapped(event, Workload::Deployment))).boxed()
+        }
+        WorkloadKind::StatefulSet => {
+            let sets = watched(Api::<StatefulSet>::namespaced(client(), namespace), by_name);
+            sets.map(|next| next.map(|event| mapped(event, Workload::StatefulSet))).boxed()
+        }
+    };
     let mut pods = pin!(watched(Api::<Pod>::namespaced(client(), namespace), by_label));
     let mut events: Option<BoxStream<'_, watcher::Result<watcher::Event<Event>>>> = None;
     let mut crash_logs = FuturesUnordered::new();
@@ -97,12 +107,12 @@ async fn follow_connection(connection: &Connection, target: &Target, shared: &Sh
     loop {
         let is_over = events.is_some() && !shared.read(View::wants_events);
         tokio::select! {
-            Some(next) = deployments.next() => match next {
+            Some(next) = workloads.next() => match next {
                 Ok(event) => {
                     heard = true;
                     shared.change(|view| {
                         view.disconnected(None);
-                        view.deployment(event);
+                        view.workload(event);
                     });
                 }
                 Err(error) => {
@@ -110,7 +120,7 @@ async fn follow_connection(connection: &Connection, target: &Target, shared: &Sh
                     let error = request_error(error);
                     shared.change(|view| {
                         view.disconnected(None);
-                        view.deployments_failed(watch_failed("deployments", connection, &error));
+                        view.workloads_failed(watch_failed(kind.resource(), connection, &error));
                     });
                     if error.is_unauthorized() {
                         return;
@@ -176,6 +186,17 @@ where
     K: kube::Resource + Clone + serde::de::DeserializeOwned + std::fmt::Debug + Send + 'static,
 {
     watcher(api, config).default_backoff()
+}
+
+/// The same event about another view of its object.
+fn mapped<K, T>(event: watcher::Event<K>, map: impl FnOnce(K) -> T) -> watcher::Event<T> {
+    match event {
+        watcher::Event::Apply(object) => watcher::Event::Apply(map(object)),
+        watcher::Event::Delete(object) => watcher::Event::Delete(map(object)),
+        watcher::Event::InitApply(object) => watcher::Event::InitApply(map(object)),
+        watcher::Event::Init => watcher::Event::Init,
+        watcher::Event::InitDone => watcher::Event::InitDone,
+    }
 }
 
 async fn next_event(

@@ -1,7 +1,7 @@
 //! Removes the node's objects. What is not there is removed already.
 
 use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{DeleteParams, Resource};
 use kube::{Api, ResourceExt};
@@ -11,14 +11,22 @@ use super::Target;
 use super::client::Connection;
 use super::errors::{Asked, ask, is_unauthorized};
 use crate::backend::DeleteError;
+use crate::manifest::{self, WorkloadKind};
 
 /// Tries every object, whatever happens to the others, and reports the first failure with the rest of them in it. An API
 /// server that does not answer is not asked twice.
 pub(super) async fn remove(connection: &Connection, target: &Target) -> Result<(), DeleteError> {
-    let deployment = target.deployment_name();
+    let (workload, kind) = (target.workload_name(), manifest::workload_kind(&target.options));
     let secret = target.secret_name();
     // The pods first: they hold the Secret.
-    let pods = remove_one::<Deployment>(connection, "deployments", &deployment, Right::Needed).await;
+    let pods = match kind {
+        WorkloadKind::Deployment => {
+            remove_one::<Deployment>(connection, kind.resource(), &workload, Right::Needed).await
+        }
+        WorkloadKind::StatefulSet => {
+            remove_one::<StatefulSet>(connection, kind.resource(), &workload, Right::Needed).await
+        }
+    };
     if let Err(DeleteError::Unreachable { .. }) = pods {
         return pods;
     }
@@ -38,7 +46,7 @@ pub(super) async fn remove(connection: &Connection, target: &Target) -> Result<(
         0 => Ok(()),
         1 => Err(failures.remove(0)),
         _ => Err(DeleteError::Refused {
-            object: format!("deployment {deployment} and secret {secret}"),
+            object: format!("{} {workload} and secret {secret}", kind.resource().trim_end_matches('s')),
             source: failures.iter().map(|error| crate::report::chain(error)).collect::<Vec<_>>().join("; ").into(),
         }),
     }

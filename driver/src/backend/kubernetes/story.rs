@@ -8,11 +8,11 @@ use super::BUILDKITD;
 use crate::backend::{PodEnd, PodPhase, StoryLine};
 
 mod condense;
-mod deployment;
 #[cfg(test)]
 mod tests;
+mod workload;
 
-pub(super) use deployment::node_notes;
+pub(super) use workload::node_notes;
 
 /// A container that ended and whose last output explains it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

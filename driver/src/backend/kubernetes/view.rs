@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 
-use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Event, Pod as KubePod};
 use kube::ResourceExt;
 use kube::runtime::watcher;
@@ -11,6 +10,7 @@ use kube::runtime::watcher;
 use super::story::{self, Crash, Seen};
 use crate::backend::{Pod, PodEnd, PodPhase, Pods, StoryLine};
 use crate::builder::PodName;
+use crate::manifest::Workload;
 
 #[cfg(test)]
 mod tests;
@@ -38,7 +38,30 @@ impl<K> Default for Listed<K> {
     }
 }
 
-impl<K: ResourceExt> Listed<K> {
+/// What is known by a name of its own within its kind.
+trait Named {
+    fn name(&self) -> String;
+}
+
+impl Named for KubePod {
+    fn name(&self) -> String {
+        self.name_any()
+    }
+}
+
+impl Named for Event {
+    fn name(&self) -> String {
+        self.name_any()
+    }
+}
+
+impl Named for Workload {
+    fn name(&self) -> String {
+        self.metadata().name.clone().unwrap_or_default()
+    }
+}
+
+impl<K: Named> Listed<K> {
     /// Takes an event in and returns the objects that are gone.
     fn take(&mut self, event: watcher::Event<K>) -> Vec<K> {
         match event {
@@ -48,7 +71,7 @@ impl<K: ResourceExt> Listed<K> {
                 return Vec::new();
             }
             watcher::Event::InitApply(object) => {
-                self.fresh.get_or_insert_default().insert(object.name_any(), object);
+                self.fresh.get_or_insert_default().insert(object.name(), object);
                 return Vec::new();
             }
             watcher::Event::InitDone => {
@@ -60,11 +83,11 @@ impl<K: ResourceExt> Listed<K> {
                 return before.into_values().collect();
             }
             watcher::Event::Apply(object) => {
-                self.objects.insert(object.name_any(), object);
+                self.objects.insert(object.name(), object);
             }
             watcher::Event::Delete(object) => {
                 self.recovered();
-                let known = self.objects.remove(&object.name_any());
+                let known = self.objects.remove(&object.name());
                 // The deletion carries the last state.
                 return known.map(|_| object).into_iter().collect();
             }
@@ -97,7 +120,7 @@ impl<K: ResourceExt> Listed<K> {
 /// All of it.
 #[derive(Debug, Default)]
 pub(super) struct View {
-    deployments: Listed<Deployment>,
+    workloads: Listed<Workload>,
     pods: Listed<KubePod>,
     events: Listed<Event>,
     /// The last output of crashed containers, by pod.
@@ -112,8 +135,8 @@ pub(super) struct View {
 }
 
 impl View {
-    pub(super) fn deployment(&mut self, event: watcher::Event<Deployment>) {
-        self.deployments.take(event);
+    pub(super) fn workload(&mut self, event: watcher::Event<Workload>) {
+        self.workloads.take(event);
     }
 
     pub(super) fn pod(&mut self, event: watcher::Event<KubePod>) {
@@ -153,8 +176,8 @@ impl View {
         self.pods.failed(why);
     }
 
-    pub(super) fn deployments_failed(&mut self, why: String) {
-        self.deployments.failed(why);
+    pub(super) fn workloads_failed(&mut self, why: String) {
+        self.workloads.failed(why);
     }
 
     /// There is no right to see events, and no use in asking again.
@@ -206,13 +229,13 @@ impl View {
         let mut notes = Vec::new();
         notes.extend(self.disconnected.as_ref().map(StoryLine::trouble));
         notes.extend(self.pods.note());
-        notes.extend(self.deployments.note());
-        notes.extend(self.deployments.objects.values().flat_map(story::node_notes));
+        notes.extend(self.workloads.note());
+        notes.extend(self.workloads.objects.values().flat_map(story::node_notes));
         notes.extend(self.events_refused.as_ref().map(StoryLine::plain));
         notes.dedup();
         Pods {
-            known: self.disconnected.is_none() && self.pods.is_known() && self.deployments.is_known(),
-            applied: !self.deployments.objects.is_empty(),
+            known: self.disconnected.is_none() && self.pods.is_known() && self.workloads.is_known(),
+            applied: !self.workloads.objects.is_empty(),
             pods: self.pods.objects.iter().filter_map(|(name, pod)| self.pod_snapshot(name, pod)).collect(),
             notes,
             ended: self.ended.clone(),

@@ -37,7 +37,7 @@ pub(crate) fn on_path(name: &str) -> Option<PathBuf> {
     env::split_paths(&path).map(|dir| dir.join(name)).find(|file| file.is_file())
 }
 
-fn program(name: &str) -> PathBuf {
+pub(crate) fn program(name: &str) -> PathBuf {
     on_path(name).unwrap_or_else(|| {
         panic!("no {name} on PATH: `scripts/cluster build` makes it, and `scripts/cluster sh` runs the tests with it on PATH")
     })

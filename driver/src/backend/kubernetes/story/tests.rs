@@ -4,6 +4,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::manifest::Workload;
 
 const IMAGE: &str = "moby/buildkit:buildx-stable-1";
 
@@ -321,12 +322,12 @@ fn the_output_to_read_is_that_of_the_container_which_failed() {
 
 #[test]
 fn a_deployment_whose_pods_are_refused_says_why() {
-    let with = |status: &str, kind: &str| -> Deployment {
-        serde_json::from_value(json!({"metadata": {}, "status": {"conditions": [{
+    let with = |status: &str, kind: &str| -> Workload {
+        let deployment = serde_json::from_value(json!({"metadata": {}, "status": {"conditions": [{
             "type": kind, "status": status, "reason": "FailedCreate",
             "message": "pods \"kube0-1\" is forbidden: exceeded quota: small, requested: pods=1, used: pods=3, limited: pods=3",
-        }]}}))
-        .unwrap()
+        }]}}));
+        Workload::Deployment(deployment.unwrap())
     };
     let notes = node_notes(&with("True", "ReplicaFailure"));
     assert_eq!(
@@ -338,5 +339,5 @@ fn a_deployment_whose_pods_are_refused_says_why() {
     );
     assert_eq!(node_notes(&with("False", "ReplicaFailure")), []);
     assert_eq!(node_notes(&with("True", "Available")), []);
-    assert_eq!(node_notes(&Deployment::default()), []);
+    assert_eq!(node_notes(&Workload::Deployment(Deployment::default())), []);
 }

@@ -1,5 +1,6 @@
 //! What the watches may say, and the snapshot that follows.
 
+use k8s_openapi::api::apps::v1::Deployment;
 use kube::runtime::watcher::Event as Watched;
 use serde_json::{Value, json};
 
@@ -45,8 +46,8 @@ fn list_pods(view: &mut View, pods: impl IntoIterator<Item = KubePod>) {
 /// A view that has seen that nothing is there.
 fn empty() -> View {
     let mut view = View::default();
-    view.deployment(Watched::Init);
-    view.deployment(Watched::InitDone);
+    view.workload(Watched::Init);
+    view.workload(Watched::InitDone);
     list_pods(&mut view, []);
     view
 }
@@ -64,15 +65,15 @@ fn nothing_is_known_until_both_lists_are_whole() {
     let mut view = View::default();
     assert!(!view.snapshot().known);
     list_pods(&mut view, [running("b"), running("a")]);
-    view.deployment(Watched::Init);
+    view.workload(Watched::Init);
     assert!(!view.snapshot().known);
     assert_eq!(view.has_pod(&"a".parse().unwrap()), Some(true));
-    view.deployment(Watched::InitDone);
+    view.workload(Watched::InitDone);
     assert!(view.snapshot().known && !view.snapshot().applied);
     assert_eq!(names(&view), ["a", "b"]);
-    view.deployment(Watched::Apply(Deployment::default()));
+    view.workload(Watched::Apply(Workload::Deployment(Deployment::default())));
     assert!(view.snapshot().applied);
-    view.deployment(Watched::Delete(Deployment::default()));
+    view.workload(Watched::Delete(Workload::Deployment(Deployment::default())));
     assert!(!view.snapshot().applied);
 }
 
@@ -135,7 +136,7 @@ fn a_watch_that_fails_is_noted_and_in_the_end_not_trusted() {
     list_pods(&mut view, [running("a")]);
     assert!(view.snapshot().known && notes(&view).is_empty());
     let mut unseen = View::default();
-    unseen.deployments_failed("refused".into());
+    unseen.workloads_failed("refused".into());
     assert_eq!(notes(&unseen), ["refused"]);
     unseen.disconnected(Some("no kubeconfig".into()));
     assert_eq!(notes(&unseen), ["no kubeconfig", "refused"]);

@@ -1,11 +1,13 @@
-//! What keeps a Deployment from having the pods it wants: quota and admission refuse them before any pod is there.
-
-use k8s_openapi::api::apps::v1::Deployment;
+//! What keeps a workload from having the pods it wants: quota and admission refuse them before any pod is there.
 
 use crate::backend::StoryLine;
+use crate::manifest::Workload;
 
 /// What happened to the node as a whole.
-pub(in super::super) fn node_notes(deployment: &Deployment) -> Vec<StoryLine> {
+///
+/// A StatefulSet says it in events alone, which are not followed for workloads.
+pub(in super::super) fn node_notes(workload: &Workload) -> Vec<StoryLine> {
+    let Workload::Deployment(deployment) = workload else { return Vec::new() };
     let conditions = deployment.status.iter().flat_map(|status| &status.conditions).flatten();
     let mut notes = Vec::new();
     for condition in conditions {

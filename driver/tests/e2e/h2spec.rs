@@ -1,0 +1,64 @@
+//! What h2spec, somebody else's tests of HTTP/2, says of the sockets.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::thread;
+
+use crate::support::call::Call;
+use crate::support::clock::seconds;
+use crate::support::scene::Scene;
+use crate::support::tools::program;
+
+/// The one rule that is broken, by the crate h2 and not by code of ours: a client that goes on sending on a stream that it has
+/// reset itself loses its connection (`PROTOCOL_ERROR`) instead of the stream alone (`STREAM_CLOSED`).
+const BROKEN: &str = "8: Sends a DATA frame after sending RST_STREAM frame";
+
+#[test]
+fn h2spec_finds_fault_with_one_thing_only() {
+    let scene = Scene::local();
+    let builder = scene.create("here", "--driver local --bootstrap");
+    let port = forwarded(builder.socket());
+    // A unary method without a message: h2spec's own requests have none either.
+    let spec = Call::new(program("h2spec"))
+        .words("--strict --timeout 5 --max-header-length 60000 --path /moby.buildkit.v1.Control/Info --host 127.0.0.1 --port")
+        .arg(port.to_string());
+    let outcome = spec.within(seconds(180)).end();
+    let text = &outcome.stdout;
+    let faults: Vec<&str> = text.lines().filter_map(|line| line.trim().strip_prefix("× ")).collect();
+    assert!(faults.iter().all(|fault| *fault == BROKEN) && !faults.is_empty(), "{text}");
+    assert!(text.contains("146 tests, 145 passed, 0 skipped, 1 failed"), "{text}");
+    builder.remove();
+}
+
+/// A port on loopback that leads to a socket; h2spec knows TCP alone. It ends with the test's process.
+fn forwarded(socket: PathBuf) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("a port of our own").port();
+    thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            pass(client, &socket);
+        }
+    });
+    port
+}
+
+fn pass(client: TcpStream, socket: &Path) {
+    let Ok(server) = UnixStream::connect(socket) else { return };
+    let (from_client, to_client) = (client.try_clone().expect("a socket"), client);
+    let (from_server, to_server) = (server.try_clone().expect("a socket"), server);
+    thread::spawn(move || {
+        carry(from_client, &to_server);
+        let _ = to_server.shutdown(Shutdown::Write);
+    });
+    thread::spawn(move || {
+        carry(from_server, &to_client);
+        let _ = to_client.shutdown(Shutdown::Both);
+    });
+}
+
+/// Bytes one way until an end closes.
+fn carry(mut from: impl Read, mut to: impl Write) {
+    let _ = std::io::copy(&mut from, &mut to);
+}
