@@ -27,6 +27,7 @@ pub use budget::{Amount, Budget, BudgetError};
 pub use kubernetes::{AccessMode, Claim, KubernetesOptions, Resources};
 pub use local::LocalOptions;
 pub use patch::{ManifestPatch, PatchError};
+pub(crate) use pairs::{APP_LABEL, PLATFORM_ANNOTATION};
 pub use quantity::{Quantity, QuantityError};
 pub use remote::{RemoteOptions, RemoteTls};
 pub use table::{OptionKey, keys};

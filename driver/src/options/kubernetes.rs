@@ -3,8 +3,6 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use std::str::FromStr;
-
 use k8s_openapi::api::core::v1::{Affinity, TopologySpreadConstraint};
 
 use super::table::Entry;
@@ -79,6 +77,13 @@ pub enum AccessMode {
 }
 
 impl AccessMode {
+    const ALL: [Self; 3] = [Self::ReadWriteOnce, Self::ReadWriteOncePod, Self::ReadWriteMany];
+
+    fn parse(text: &str) -> Result<Self, ValueError> {
+        let named = Self::ALL.into_iter().find(|mode| mode.as_str() == text);
+        named.ok_or_else(|| ValueError::Word(text.to_owned()))
+    }
+
     /// In Kubernetes' words.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -86,15 +91,6 @@ impl AccessMode {
             Self::ReadWriteOncePod => "ReadWriteOncePod",
             Self::ReadWriteMany => "ReadWriteMany",
         }
-    }
-}
-
-impl FromStr for AccessMode {
-    type Err = ValueError;
-
-    fn from_str(text: &str) -> Result<Self, ValueError> {
-        let mut modes = [Self::ReadWriteOnce, Self::ReadWriteOncePod, Self::ReadWriteMany].into_iter();
-        modes.find(|mode| mode.as_str() == text).ok_or_else(|| ValueError::Word(text.to_owned()))
     }
 }
 

@@ -1,7 +1,7 @@
 //! Where `buildkitd` keeps its state.
 
 use super::super::table::{Entry, OptionKey, Read};
-use super::KubernetesOptions;
+use super::{AccessMode, KubernetesOptions};
 use super::super::value;
 
 pub(super) static KEYS: [Entry<KubernetesOptions>; 4] = [
@@ -39,6 +39,6 @@ pub(super) static KEYS: [Entry<KubernetesOptions>; 4] = [
             default: "ReadWriteOnce",
             doc: "How those volumes are mounted. Each pod has its own one in any case.",
         },
-        read: Read::One(|options, text| text.parse().map(|value| options.claim.access = Some(value))),
+        read: Read::One(|options, text| AccessMode::parse(text).map(|value| options.claim.access = Some(value))),
     },
 ];
