@@ -61,6 +61,7 @@ fn node(name: &str, platforms: &str, flags: &[&str]) -> Node {
         driver_opts: BTreeMap::new(),
         platforms: Platform::parse_list(platforms).unwrap(),
         buildkitd_flags: flags.iter().map(ToString::to_string).collect(),
+        config: None,
     }
 }
 
