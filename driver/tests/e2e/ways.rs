@@ -3,8 +3,12 @@
 //! Each file has one way, for any builder; the tests here say which pods it is shown on. One builder serves several ways: what
 //! one of them leaves behind must not help another.
 
+use std::fs;
+
 use crate::support::builder::Builder;
 use crate::support::scene::Scene;
+use crate::support::service::Registry;
+use crate::support::tools::cluster;
 
 mod agent;
 mod attestations;
@@ -13,8 +17,10 @@ mod cache;
 mod contexts;
 mod definition;
 mod files;
+mod frontend;
 mod git;
 mod load;
+mod pods;
 mod push;
 mod rights;
 mod secrets;
@@ -27,6 +33,14 @@ fn one_pod<'a>(scene: &'a Scene, name: &'static str, more: &str) -> Builder<'a> 
         &format!("--driver kubernetes --bootstrap --driver-opt namespace={namespace}")
             .replace("--driver-opt namespace", &format!("{more} --driver-opt namespace")),
     )
+}
+
+/// The same, of a `buildkitd` that is told how to speak to registries: to the cluster's own, and to others.
+fn one_pod_that_knows_registries<'a>(scene: &'a Scene, name: &'static str, others: &str) -> Builder<'a> {
+    let config = scene.path(&format!("{name}.toml"));
+    let own = format!("[registry.\"{}\"]\n  http = true\n", cluster().registry);
+    fs::write(&config, format!("{own}{others}")).expect("a file of our own");
+    one_pod(scene, name, &format!("--buildkitd-config {}", config.display()))
 }
 
 #[test]
@@ -91,6 +105,20 @@ fn imagetools_look_at_what_was_pushed() {
 }
 
 #[test]
+fn registries_are_spoken_to_as_the_configuration_says() {
+    let scene = Scene::kube();
+    let registry = Registry::start(&scene.path("registry"));
+    let authority = registry.authority().display().to_string();
+    let known = format!("[registry.\"{}\"]\n  ca = [\"{authority}\"]\n", registry.host());
+    let builder = one_pod_that_knows_registries(&scene, "ways", &known);
+    push::needs_the_password_and_the_authority(&scene, &builder, &registry);
+    attestations::tell_what_is_in_it(&scene, &builder);
+    frontend::comes_from_a_registry(&scene, &builder);
+    let stranger = one_pod_that_knows_registries(&scene, "stranger", "");
+    push::fails_without_the_authority(&scene, &stranger, &registry);
+}
+
+#[test]
 fn rootless_pods_serve_the_same_ways() {
     let scene = Scene::kube();
     let builder = one_pod(&scene, "ways", "--driver-opt rootless=true");
@@ -104,4 +132,23 @@ fn rootless_pods_serve_the_same_ways() {
     definition::runs_without_a_frontend(&scene, &builder);
     bake::links_targets(&scene, &builder);
     files::name_what_was_pushed(&scene, &builder);
+}
+
+#[test]
+fn pods_with_users_of_their_own_serve_the_same_ways() {
+    let scene = Scene::kube();
+    let builder = one_pod(&scene, "ways", "--driver-opt hostusers=false");
+    pods::have_users_of_their_own(&scene, &builder);
+    secrets::reach_the_step_alone(&scene, &builder);
+    cache::survives_in_a_registry(&scene, &builder);
+    contexts::have_names(&scene, &builder);
+    git::is_cloned_by_the_pod(&scene, &builder);
+    files::name_what_was_pushed(&scene, &builder);
+}
+
+#[test]
+fn a_cache_outlives_its_pod_on_a_volume_and_not_in_memory() {
+    let scene = Scene::kube();
+    pods::keep_their_cache_on_a_volume(&scene);
+    pods::lose_their_cache_in_memory(&scene);
 }

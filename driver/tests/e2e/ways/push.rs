@@ -17,9 +17,9 @@ pub(super) fn needs_the_password_and_the_authority(scene: &Scene, builder: &Buil
     builder.buildx(&context, &format!("--push -t {}", registry.image("by-buildx"))).succeeds();
     builder.buildctl(&context, &by_buildctl("by-buildctl")).succeeds();
     for name in ["by-buildx", "by-buildctl"] {
-        let looked =
-            imagetools(scene, registry, &format!("inspect --format {{{{json .Image}}}} {}", registry.image(name)));
-        assert!(looked.contains("pushed $((6 * 7))"), "{looked}");
+        let look = scene.buildx("imagetools inspect --format").arg("{{json .Image}}").arg(registry.image(name));
+        let looked = look.env("SSL_CERT_FILE", registry.authority()).succeeds();
+        looked.says("echo \\\"pushed $((6 * 7))\\\"");
     }
     // A base image is pulled with the same password.
     let on_it = scene.contexts().with("on-pushed", "");
@@ -39,6 +39,14 @@ pub(super) fn needs_the_password_and_the_authority(scene: &Scene, builder: &Buil
 
     Registry::log_out(&docker);
     scene.buildx(&format!("imagetools inspect {copy}")).env("SSL_CERT_FILE", registry.authority()).fails().says("401");
+}
+
+/// Nobody but the builder's own configuration makes a stranger's certificate good.
+pub(super) fn fails_without_the_authority(scene: &Scene, builder: &Builder<'_>, registry: &Registry) {
+    registry.log_in(&scene.path("docker"));
+    let words = format!("--push -t {}", registry.image("never"));
+    builder.buildx(&scene.contexts().hello(), &words).fails().says("certificate");
+    Registry::log_out(&scene.path("docker"));
 }
 
 /// `imagetools` runs in the client alone, which knows the authority by a variable of Go's.
