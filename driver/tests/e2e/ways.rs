@@ -14,13 +14,16 @@ mod agent;
 mod attestations;
 mod bake;
 mod cache;
+mod calls;
 mod contexts;
 mod definition;
 mod files;
 mod frontend;
 mod git;
 mod load;
+mod monitor;
 mod pods;
+mod policy;
 mod push;
 mod rights;
 mod secrets;
@@ -52,6 +55,14 @@ fn steps_get_secrets_and_keys_and_show_neither() {
 }
 
 #[test]
+fn clients_are_asked_back_and_look_into_containers() {
+    let scene = Scene::kube();
+    let builder = one_pod(&scene, "ways", "");
+    policy::decide_about_sources(&scene, &builder);
+    monitor::opens_a_shell_in_a_failed_step(&scene, &builder);
+}
+
+#[test]
 fn steps_get_rights_that_were_asked_for_and_allowed() {
     let scene = Scene::kube();
     let builder = one_pod(&scene, "ways", "");
@@ -76,6 +87,7 @@ fn contexts_come_from_directories_pipes_layouts_repositories_and_definitions() {
     contexts::have_names(&scene, &builder);
     contexts::are_layouts(&scene, &builder);
     contexts::come_through_a_pipe(&scene, &builder);
+    contexts::are_archives_behind_a_url(&scene, &builder);
     git::is_cloned_by_the_pod(&scene, &builder);
     definition::runs_without_a_frontend(&scene, &builder);
 }
@@ -84,8 +96,10 @@ fn contexts_come_from_directories_pipes_layouts_repositories_and_definitions() {
 fn bakes_and_builds_tell_what_they_made() {
     let scene = Scene::kube();
     let builder = one_pod(&scene, "ways", "");
+    calls::are_answered_without_a_build(&scene, &builder);
     bake::links_targets(&scene, &builder);
     files::name_what_was_pushed(&scene, &builder);
+    files::go_to_several_places(&scene, &builder);
     attestations::tell_how_it_came_to_be(&scene, &builder);
 }
 

@@ -1,5 +1,5 @@
 //! What builds need of the world around them, as real programs in the cluster's network: a registry that wants TLS and a
-//! password, a git server, an agent with a key.
+//! password, servers of git and HTTP, an agent with a key.
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -135,6 +135,27 @@ impl Git {
     /// The commit that `main` is at.
     pub(crate) fn commit(&self) -> String {
         Call::new(installed("git")).arg("--git-dir").arg(&self.dir).words("rev-parse main").succeeds().word().to_owned()
+    }
+}
+
+/// A web server for the files of a directory.
+#[derive(Debug)]
+pub(crate) struct Web {
+    address: SocketAddr,
+    _running: Running,
+}
+
+impl Web {
+    /// By busybox, which the contexts have anyway.
+    pub(crate) fn serve(dir: &Path, busybox: &Path) -> Self {
+        let address = free_address();
+        let running = Call::new(busybox).words(&format!("httpd -f -p {address} -h")).arg(dir).within(TEST).start();
+        listens("the web server", address);
+        Self { address, _running: running }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
     }
 }
 

@@ -3,8 +3,10 @@
 use std::fs;
 
 use crate::support::builder::Builder;
+use crate::support::call::Call;
 use crate::support::oci::first_digest;
 use crate::support::scene::Scene;
+use crate::support::service::Web;
 
 /// Beside the main one, by both clients.
 pub(super) fn have_names(scene: &Scene, builder: &Builder<'_>) {
@@ -57,6 +59,20 @@ pub(super) fn are_layouts(scene: &Scene, builder: &Builder<'_>) {
     assert_eq!(fs::read_to_string(out.join("copy")).expect("the step's file"), "from a layout 42\n");
 }
 
+/// An archive that the pod itself gets by HTTP.
+pub(super) fn are_archives_behind_a_url(scene: &Scene, builder: &Builder<'_>) {
+    let context = scene.contexts().with("archived", "RUN echo \"from an archive $((6 * 7))\"\n");
+    let served = scene.path("served");
+    fs::create_dir_all(&served).expect("a directory of our own");
+    Call::new("tar").arg("-cf").arg(served.join("context.tar")).arg("-C").arg(&context).arg(".").succeeds();
+    let web = Web::serve(&served, &context.join("busybox-amd64"));
+    let url = format!("{}/context.tar", web.url());
+    let build = scene.buildx(&format!("build --builder {} --progress=plain --no-cache {url}", builder.name()));
+    build.succeeds().says("from an archive 42");
+    let build = scene.buildctl("--addr").arg(builder.address()).words("build --progress=plain --no-cache");
+    build.words(&format!("--frontend dockerfile.v0 --opt context={url}")).succeeds().says("from an archive 42");
+}
+
 /// A Dockerfile, or a whole context, on the client's stdin.
 pub(super) fn come_through_a_pipe(scene: &Scene, builder: &Builder<'_>) {
     let context = scene.contexts().with("piped", "RUN echo \"through a pipe $((6 * 7))\"\n");
@@ -64,4 +80,8 @@ pub(super) fn come_through_a_pipe(scene: &Scene, builder: &Builder<'_>) {
     let path = context.display();
     scene.shell(&format!("tar -C {path} -c . | {build} -")).succeeds().says("through a pipe 42");
     scene.shell(&format!("{build} --file - {path} <{path}/Dockerfile")).succeeds().says("through a pipe 42");
+    // docker's own command is buildx's, with the builder that is named or the one that is in use.
+    let docker = |words: &str| scene.shell(&format!("docker build {words} --progress plain --no-cache {path}"));
+    docker(&format!("--builder {}", builder.name())).succeeds().says("through a pipe 42");
+    docker("").env("BUILDX_BUILDER", builder.name()).succeeds().says("through a pipe 42");
 }
