@@ -39,11 +39,11 @@ fn one_pod<'a>(scene: &'a Scene, name: &'static str, more: &str) -> Builder<'a> 
 }
 
 /// The same, of a `buildkitd` that is told how to speak to registries: to the cluster's own, and to others.
-fn one_pod_that_knows_registries<'a>(scene: &'a Scene, name: &'static str, others: &str) -> Builder<'a> {
+fn one_pod_that_knows_registries<'a>(scene: &'a Scene, name: &'static str, others: &str, more: &str) -> Builder<'a> {
     let config = scene.path(&format!("{name}.toml"));
     let own = format!("[registry.\"{}\"]\n  http = true\n", cluster().registry);
     fs::write(&config, format!("{own}{others}")).expect("a file of our own");
-    one_pod(scene, name, &format!("--buildkitd-config {}", config.display()))
+    one_pod(scene, name, &format!("--buildkitd-config {} {more}", config.display()))
 }
 
 #[test]
@@ -124,12 +124,23 @@ fn registries_are_spoken_to_as_the_configuration_says() {
     let registry = Registry::start(&scene.path("registry"));
     let authority = registry.authority().display().to_string();
     let known = format!("[registry.\"{}\"]\n  ca = [\"{authority}\"]\n", registry.host());
-    let builder = one_pod_that_knows_registries(&scene, "ways", &known);
+    let builder = one_pod_that_knows_registries(&scene, "ways", &known, "");
     push::needs_the_password_and_the_authority(&scene, &builder, &registry);
     attestations::tell_what_is_in_it(&scene, &builder);
     frontend::comes_from_a_registry(&scene, &builder);
-    let stranger = one_pod_that_knows_registries(&scene, "stranger", "");
+    let stranger = one_pod_that_knows_registries(&scene, "stranger", "", "");
     push::fails_without_the_authority(&scene, &stranger, &registry);
+}
+
+#[test]
+fn two_nodes_push_one_image_to_a_registry_with_its_own_authority() {
+    let scene = Scene::kube();
+    let registry = Registry::start(&scene.path("registry"));
+    let authority = registry.authority().display().to_string();
+    let known = format!("[registry.\"{}\"]\n  ca = [\"{authority}\"]\n", registry.host());
+    let builder = one_pod_that_knows_registries(&scene, "ways", &known, "--platform linux/amd64");
+    one_pod_that_knows_registries(&scene, "ways", &known, "--append --platform linux/arm64");
+    push::merges_what_two_nodes_built(&scene, &builder, &registry);
 }
 
 #[test]

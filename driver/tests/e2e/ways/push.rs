@@ -1,6 +1,10 @@
 //! Images to a registry that wants TLS by an authority of its own, and a password; and what `imagetools` does with them there.
 
+use serde_json::Value;
+
 use crate::support::builder::Builder;
+use crate::support::contexts::UNAME;
+use crate::support::oci::platforms_of_index;
 use crate::support::registry;
 use crate::support::scene::Scene;
 use crate::support::service::Registry;
@@ -46,6 +50,26 @@ pub(super) fn fails_without_the_authority(scene: &Scene, builder: &Builder<'_>, 
     registry.log_in(&scene.path("docker"));
     let words = format!("--push -t {}", registry.image("never"));
     builder.buildx(&scene.contexts().hello(), &words).fails().says("certificate");
+    Registry::log_out(&scene.path("docker"));
+}
+
+/// What two nodes built, the client itself makes one image of, in the registry: it needs the authority too. buildx takes it from
+/// the configuration of a builder that it made itself; of a `remote` one it has none.
+pub(super) fn merges_what_two_nodes_built(scene: &Scene, builder: &Builder<'_>, registry: &Registry) {
+    registry.log_in(&scene.path("docker"));
+    let context = scene.contexts().with("merged", UNAME);
+    let image = registry.image("merged");
+    let facts = scene.path("merged.json");
+    let words = format!("--platform linux/amd64,linux/arm64 --push -t {image} --metadata-file {}", facts.display());
+    builder.buildx(&context, &words).fails().says("certificate");
+    let built = builder.buildx(&context, &words).env("SSL_CERT_FILE", registry.authority()).succeeds();
+    built.says("ing manifest list");
+    let index = imagetools(scene, registry, &format!("inspect --raw {image}"));
+    let index: Value = serde_json::from_str(&index).expect("an index");
+    assert_eq!(platforms_of_index(&index), ["linux/amd64", "linux/arm64"]);
+    let facts: Value = serde_json::from_slice(&std::fs::read(&facts).expect("buildx wrote it")).expect("JSON");
+    let digest = facts["containerimage.digest"].as_str().expect("a digest");
+    scene.buildx("imagetools inspect").arg(&image).env("SSL_CERT_FILE", registry.authority()).succeeds().says(digest);
     Registry::log_out(&scene.path("docker"));
 }
 
