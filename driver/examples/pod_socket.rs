@@ -36,6 +36,7 @@ async fn main() -> Result<(), BoxError> {
         driver_opts,
         platforms: Vec::new(),
         buildkitd_flags: Vec::new(),
+        config: None,
     };
     let begun = Instant::now();
     let backend = Arc::new(KubernetesBackend::start(node, context, options, None));

@@ -1,10 +1,13 @@
-//! What a user names: builders, nodes, platforms, and where a node's pods come from. Knows neither Kubernetes nor gRPC.
+//! What a user names: builders, nodes, platforms, where a node's pods come from, and what configures them. Knows neither
+//! Kubernetes nor gRPC.
 
+mod config;
 mod endpoint;
 mod name;
 mod node;
 mod platform;
 
+pub use config::{BuildkitdConfig, ConfigError};
 pub use endpoint::{Driver, Endpoint, EndpointError, KubeContext, RemoteAddress};
 pub use name::{BuilderName, NameError, NodeName, PodName};
 pub use node::{Builder, DriverOpts, Node};

@@ -19,6 +19,7 @@ mod completion;
 mod create;
 mod daemon;
 mod failure;
+mod files;
 mod inspect;
 mod json;
 mod logs;

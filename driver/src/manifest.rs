@@ -3,18 +3,23 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::ByteString;
-use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment};
+use k8s_openapi::api::apps::v1::{
+    Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment, StatefulSet, StatefulSetSpec,
+};
 use k8s_openapi::api::core::v1::Secret;
-use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::builder::Node;
-use crate::options::KubernetesOptions;
+use crate::options::{APP_LABEL, Amount, Budget, KubernetesOptions, PLATFORM_ANNOTATION};
 
 mod affinity;
+mod config;
 mod drain;
+mod patch;
 mod pod;
+mod state;
 #[cfg(test)]
 mod tests;
 mod workload;
@@ -30,12 +35,6 @@ pub const TLS_SERVER_NAME: &str = "buildkitd.buildfleet.internal";
 
 /// The annotation of the certificates' Secret that says when the first of them ends (RFC 3339).
 pub const NOT_AFTER_ANNOTATION: &str = "buildfleet.internal/not-after";
-
-/// The annotation in which buildx keeps a node's `--platform`, and from which it shows the platforms of pods.
-const PLATFORM_ANNOTATION: &str = "buildx.docker.com/platform";
-
-/// The label that selects a node's pods, as in buildx. A Deployment's selector can never be changed: it is this one alone.
-const APP_LABEL: &str = "app";
 
 /// Old ReplicaSets are of no use: the options of an earlier `create` are not rolled back to.
 const REVISIONS_KEPT: i32 = 2;
@@ -63,13 +62,21 @@ pub struct Objects {
 
 /// The objects of a node with `replicas` pods in `namespace`.
 pub fn objects(node: &Node, options: &KubernetesOptions, namespace: &str, replicas: u32) -> Objects {
-    let workload = Workload::Deployment(deployment(node, options, namespace, replicas));
-    Objects { config: None, workload, budget: None }
+    let workload = match workload_kind(options) {
+        WorkloadKind::Deployment => Workload::Deployment(deployment(node, options, namespace, replicas)),
+        WorkloadKind::StatefulSet => Workload::StatefulSet(stateful_set(node, options, namespace, replicas)),
+    };
+    let workload = match &options.manifest_patch {
+        Some(patch) => patch::apply(workload, patch),
+        None => workload,
+    };
+    let budget = options.budget.map(|budget| disruption_budget(node, budget, namespace));
+    Objects { config: config::secret(node, options, namespace), workload, budget }
 }
 
 /// What runs the pods of a node with these options.
-pub fn workload_kind(_options: &KubernetesOptions) -> WorkloadKind {
-    WorkloadKind::Deployment
+pub fn workload_kind(options: &KubernetesOptions) -> WorkloadKind {
+    if options.is_stateful() { WorkloadKind::StatefulSet } else { WorkloadKind::Deployment }
 }
 
 /// The name of the Secret that holds what `buildkitd` is configured by.
@@ -85,11 +92,11 @@ pub fn workload_name(node: &Node) -> String {
 /// The Deployment of a node with `replicas` pods in `namespace`.
 fn deployment(node: &Node, options: &KubernetesOptions, namespace: &str, replicas: u32) -> Deployment {
     Deployment {
-        metadata: ObjectMeta { annotations: annotations(node), ..metadata(node, namespace, workload_name(node)) },
+        metadata: workload_metadata(node, options, namespace),
         spec: Some(DeploymentSpec {
             replicas: Some(i32::try_from(replicas).unwrap_or(i32::MAX)),
             revision_history_limit: Some(REVISIONS_KEPT),
-            selector: LabelSelector { match_labels: Some(app_label(node)), match_expressions: None },
+            selector: selected(node),
             // An old pod goes only when its successor is ready: an image that cannot be pulled takes no builder away. One
             // that waits for its builds does not hold up the others: it is no longer counted.
             strategy: Some(DeploymentStrategy {
@@ -101,6 +108,48 @@ fn deployment(node: &Node, options: &KubernetesOptions, namespace: &str, replica
             }),
             template: pod::template(node, options),
             ..DeploymentSpec::default()
+        }),
+        status: None,
+    }
+}
+
+/// The StatefulSet of a node with `replicas` pods in `namespace`.
+fn stateful_set(node: &Node, options: &KubernetesOptions, namespace: &str, replicas: u32) -> StatefulSet {
+    StatefulSet {
+        metadata: workload_metadata(node, options, namespace),
+        spec: Some(StatefulSetSpec {
+            replicas: Some(i32::try_from(replicas).unwrap_or(i32::MAX)),
+            revision_history_limit: Some(REVISIONS_KEPT),
+            selector: selected(node),
+            // As buildx has it. There is no such Service: no pod is looked for by name.
+            service_name: Some("buildkitd".to_owned()),
+            // Pods need nothing of each other.
+            pod_management_policy: Some("Parallel".to_owned()),
+            volume_claim_templates: state::claims(node, options),
+            template: pod::template(node, options),
+            ..StatefulSetSpec::default()
+        }),
+        status: None,
+    }
+}
+
+fn disruption_budget(node: &Node, budget: Budget, namespace: &str) -> PodDisruptionBudget {
+    let amount = |amount| match amount {
+        Amount::Pods(pods) => IntOrString::Int(pods),
+        Amount::Percent(_) => IntOrString::String(amount.to_string()),
+    };
+    let (min_available, max_unavailable) = match budget {
+        Budget::MinAvailable(pods) => (Some(amount(pods)), None),
+        Budget::MaxUnavailable(pods) => (None, Some(amount(pods))),
+    };
+    PodDisruptionBudget {
+        metadata: metadata(node, namespace, workload_name(node)),
+        spec: Some(PodDisruptionBudgetSpec {
+            min_available,
+            max_unavailable,
+            selector: Some(selected(node)),
+            // A pod that has never become ready serves nobody, and must not hold up a machine.
+            unhealthy_pod_eviction_policy: Some("AlwaysAllow".to_owned()),
         }),
         status: None,
     }
@@ -165,8 +214,27 @@ fn app_label(node: &Node) -> BTreeMap<String, String> {
     BTreeMap::from([(APP_LABEL.to_owned(), node.name.object_name())])
 }
 
+/// The pods of a node.
+fn selected(node: &Node) -> LabelSelector {
+    LabelSelector { match_labels: Some(app_label(node)), match_expressions: None }
+}
+
+fn workload_metadata(node: &Node, options: &KubernetesOptions, namespace: &str) -> ObjectMeta {
+    ObjectMeta {
+        labels: Some(workload_labels(node, options)),
+        annotations: Some(workload_annotations(node, options)).filter(|annotations| !annotations.is_empty()),
+        ..metadata(node, namespace, workload_name(node))
+    }
+}
+
+/// The labels of the workload and of its pods: what the user says counts, where it may be said.
+fn workload_labels(node: &Node, options: &KubernetesOptions) -> BTreeMap<String, String> {
+    labels(node).into_iter().chain(options.labels.clone()).collect()
+}
+
 /// The annotations of the workload and of its pods.
-fn annotations(node: &Node) -> Option<BTreeMap<String, String>> {
+fn workload_annotations(node: &Node, options: &KubernetesOptions) -> BTreeMap<String, String> {
     let platforms: Vec<String> = node.platforms.iter().map(ToString::to_string).collect();
-    (!platforms.is_empty()).then(|| BTreeMap::from([(PLATFORM_ANNOTATION.to_owned(), platforms.join(","))]))
+    let platforms = (!platforms.is_empty()).then(|| (PLATFORM_ANNOTATION.to_owned(), platforms.join(",")));
+    options.annotations.clone().into_iter().chain(platforms).collect()
 }

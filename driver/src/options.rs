@@ -6,11 +6,15 @@ use std::time::Duration;
 
 use crate::builder::{Driver, DriverOpts};
 
+mod budget;
 mod csv;
+mod document;
 mod duration;
 mod kubernetes;
 mod label;
 mod local;
+mod pairs;
+mod patch;
 mod quantity;
 mod remote;
 mod table;
@@ -19,8 +23,11 @@ mod tests;
 mod toleration;
 mod value;
 
-pub use kubernetes::{KubernetesOptions, Resources};
+pub use budget::{Amount, Budget, BudgetError};
+pub use kubernetes::{AccessMode, Claim, KubernetesOptions, Resources};
 pub use local::LocalOptions;
+pub use patch::{ManifestPatch, PatchError};
+pub(crate) use pairs::{APP_LABEL, PLATFORM_ANNOTATION};
 pub use quantity::{Quantity, QuantityError};
 pub use remote::{RemoteOptions, RemoteTls};
 pub use table::{OptionKey, keys};
@@ -28,7 +35,7 @@ pub use toleration::{Toleration, TolerationError};
 
 /// The options of a node, by driver.
 #[expect(clippy::large_enum_variant, reason = "there is one per node, and it is hardly ever moved")]
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum DriverOptions {
     Kubernetes(KubernetesOptions),
     Local(LocalOptions),
@@ -48,9 +55,9 @@ impl DriverOptions {
                 options.check(&mut errors);
                 Self::Kubernetes(options)
             }
-            Driver::Local => Self::Local(table::read(driver, &local::KEYS, given, &mut errors)),
+            Driver::Local => Self::Local(table::read(driver, &[&local::KEYS], given, &mut errors)),
             Driver::Remote => {
-                let options = table::read(driver, &remote::KEYS, given, &mut errors);
+                let options = table::read(driver, &[&remote::KEYS], given, &mut errors);
                 Self::Remote(options.finish(|key| given.contains_key(key), &mut errors))
             }
         };
@@ -92,6 +99,23 @@ impl DriverOptions {
         }
     }
 
+    /// Whether builds without an output are loaded into the local Docker by buildx.
+    pub fn default_load(&self) -> bool {
+        match self {
+            Self::Kubernetes(options) => options.default_load,
+            Self::Local(options) => options.default_load,
+            Self::Remote(options) => options.default_load,
+        }
+    }
+
+    /// The architecture of the machines that the user has chosen for the pods, in Kubernetes' words.
+    pub fn machines(&self) -> Option<&str> {
+        match self {
+            Self::Kubernetes(options) => options.nodeselector.get("kubernetes.io/arch").map(String::as_str),
+            Self::Local(_) | Self::Remote(_) => None,
+        }
+    }
+
     /// How long a pod that is told to go waits for its builds, where it waits at all.
     pub fn drain_timeout(&self) -> Option<Duration> {
         match self {
@@ -125,6 +149,40 @@ pub fn parse_driver_opts(driver: Driver, given: &[String]) -> Result<(DriverOpts
             Err(OptionErrors(errors))
         }
     }
+}
+
+/// Options whose value may be `@FILE`.
+const OF_FILES: [&str; 3] = ["affinity", "manifest-patch", "topologyspread"];
+
+/// Puts the content of files in the place of `@FILE`, where an option is a document. What cannot be split stays as it is,
+/// for its reader to say so.
+///
+/// # Errors
+/// Every file that could not be read.
+pub fn with_files(
+    given: &[String],
+    read: impl Fn(&str) -> Result<String, String>,
+) -> Result<Vec<String>, OptionErrors> {
+    let mut errors = Vec::new();
+    let mut record = |record: &String| -> String {
+        let Ok(fields) = csv::fields(record) else { return record.clone() };
+        let mut changed = false;
+        let field = |field: String| match field.split_once("=@").filter(|(key, _)| OF_FILES.contains(key)) {
+            None => field,
+            Some((key, path)) => {
+                changed = true;
+                read(path).map(|content| format!("{key}={content}")).unwrap_or_else(|problem| {
+                    let problem = format!("failed to read {path}: {problem}");
+                    errors.push(OptionError { key: key.to_owned(), problem });
+                    String::new()
+                })
+            }
+        };
+        let fields: Vec<String> = fields.into_iter().map(field).collect();
+        if changed { csv::record(&fields) } else { record.clone() }
+    };
+    let records = given.iter().map(&mut record).collect();
+    OptionErrors::none_of(errors).map(|()| records)
 }
 
 /// What could be split, and what could not.

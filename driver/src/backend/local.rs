@@ -18,6 +18,7 @@ use crate::options::LocalOptions;
 mod backoff;
 pub mod child;
 mod command;
+mod config;
 mod machine;
 mod output;
 mod places;
@@ -94,7 +95,7 @@ impl LocalBackend {
         ApplyError::Refused { verb: "run", object: object.to_owned(), source: source.into() }
     }
 
-    fn plan(&self, index: u32, launch: &Launch) -> Result<Plan, ApplyError> {
+    fn plan(&self, index: u32, launch: &Launch, flags: &[String]) -> Result<Plan, ApplyError> {
         let pod = places::pod_name(&self.node.name, index).map_err(|error| Self::refused("buildkitd", error))?;
         let places = Places::new(pod, index, &self.state, &self.run);
         let (programs, rootless) = match launch {
@@ -102,13 +103,7 @@ impl LocalBackend {
             Launch::Rootless { programs, .. } => (programs, true),
         };
         places.check_lengths(rootless).map_err(|error| Self::refused(places.pod.as_str(), error))?;
-        let line = command::command_line(
-            launch,
-            &places,
-            &self.node.buildkitd_flags,
-            self.machine.supervise(),
-            std::process::id(),
-        );
+        let line = command::command_line(launch, &places, flags, self.machine.supervise(), std::process::id());
         Ok(Plan {
             line,
             path: programs.path.clone(),
@@ -133,8 +128,12 @@ impl LocalBackend {
         }
         command::check_flags(&self.node.buildkitd_flags).map_err(|error| Self::refused("buildkitd", error))?;
         let launch = self.machine.launch(&self.options, &self.node.buildkitd_flags)?;
+        let mut flags = self.node.buildkitd_flags.clone();
+        if let Some(config) = &self.node.config {
+            flags.extend(config::write(config, &self.state).map_err(|error| Self::refused("buildkitd", error))?);
+        }
         // All of them are known to be possible before the first one starts.
-        let plans = missing.iter().map(|index| Ok((*index, self.plan(*index, &launch)?)));
+        let plans = missing.iter().map(|index| Ok((*index, self.plan(*index, &launch, &flags)?)));
         let plans = plans.collect::<Result<Vec<_>, ApplyError>>()?;
         for (index, plan) in plans {
             let predecessor = supervisors.remove(&index);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{BuilderName, Driver, Endpoint, NodeName, Platform};
+use super::{BuilderName, BuildkitdConfig, Driver, Endpoint, NodeName, Platform};
 
 /// The driver options as the user wrote them, by key. They are typed by [`crate::options`].
 pub type DriverOpts = BTreeMap<String, String>;
@@ -22,6 +22,9 @@ pub struct Node {
     /// Arguments for `buildkitd`, one word each.
     #[serde(default)]
     pub buildkitd_flags: Vec<String>,
+    /// Given by `--buildkitd-config`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config: Option<BuildkitdConfig>,
 }
 
 /// A named group of nodes of one driver.

@@ -1,6 +1,6 @@
 //! `buildfleet create`: makes a builder, adds a node to one, changes a node, or removes one with `--leave`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use buildfleet_proto::fleet::CreateRequest;
 
@@ -10,8 +10,9 @@ use super::failure::Failure;
 use super::json::{BuilderView, Done};
 use super::output::{Format, json_line, print};
 use super::progress::{Style, follow, follow_or_interrupt};
-use super::{Context, buildx, start};
+use super::{Context, buildx, files, start};
 use crate::builder::Driver;
+use crate::options::with_files;
 
 /// Create a builder, add a node to it with --append, or remove a node with --leave
 ///
@@ -35,7 +36,7 @@ pub(super) struct Args {
     #[arg(long, conflicts_with = "leave")]
     append: bool,
     /// Remove a node, with its pods, from a builder
-    #[arg(long, conflicts_with_all = ["driver", "driver_opt", "platform", "buildkitd_flags", "bootstrap", "use_it",
+    #[arg(long, conflicts_with_all = ["driver", "driver_opt", "platform", "buildkitd_flags", "buildkitd_config", "bootstrap", "use_it",
         "timeout", "kubeconfig", "context", "dry_run", "endpoint"])]
     leave: bool,
     /// Platforms that builds of the node are for, as in linux/amd64,linux/arm64; may be repeated
@@ -44,6 +45,9 @@ pub(super) struct Args {
     /// Arguments of buildkitd, in a shell's quoting
     #[arg(long, value_name = "FLAGS", allow_hyphen_values = true)]
     buildkitd_flags: Option<String>,
+    /// buildkitd's configuration, a TOML file; the certificates and keys of registries that it names come along
+    #[arg(long, value_name = "FILE", visible_alias = "config")]
+    buildkitd_config: Option<PathBuf>,
     /// Start the node's pods and wait until they are ready; what was created is removed again when they do not start
     #[arg(long)]
     bootstrap: bool,
@@ -140,7 +144,10 @@ fn request(
         found: context.settings.kubeconfig(),
         in_cluster: context.in_cluster(),
     })?;
-    let mut driver_opt = args.driver_opt;
+    let mut driver_opt = match with_files(&args.driver_opt, |path| files::text(Path::new(path))) {
+        Ok(driver_opt) => driver_opt,
+        Err(errors) => return Err(Failure::usage(errors.to_string())),
+    };
     if let Some(timeout) = args.timeout {
         driver_opt.push(format!("timeout={timeout}"));
     }
@@ -156,6 +163,7 @@ fn request(
         kubeconfig: choice.kubeconfig,
         r#use: args.use_it,
         dry_run: args.dry_run,
+        buildkitd_config: args.buildkitd_config.map(|path| files::buildkitd_config(&path)).transpose()?,
     };
     Ok((request, choice.why))
 }

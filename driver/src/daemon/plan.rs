@@ -6,7 +6,7 @@ use buildfleet_proto::fleet::CreateRequest;
 
 use super::backends::Located;
 use super::words;
-use crate::builder::{Builder, BuilderName, Driver, DriverOpts, Endpoint, EndpointError, Node, NodeName, Platform};
+use crate::builder::{Builder, BuilderName, BuildkitdConfig, Driver, DriverOpts, Endpoint, EndpointError, Node, NodeName, Platform};
 use crate::options::{DriverOptions, split_driver_opts};
 
 /// Finds the cluster of kubeconfig files and a context's name.
@@ -51,6 +51,7 @@ pub(super) struct Asked {
     opts: DriverOpts,
     platforms: Vec<Platform>,
     flags: Vec<String>,
+    config: Option<BuildkitdConfig>,
     endpoint: Option<String>,
     paths: Vec<PathBuf>,
     context: Option<String>,
@@ -58,7 +59,7 @@ pub(super) struct Asked {
 }
 
 /// What is to be stored and started.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq)]
 pub(super) struct Plan {
     /// The whole builder after the change.
     pub(super) builder: Builder,
@@ -106,6 +107,10 @@ impl Asked {
             note(format!("--buildkitd-flags `{}`: {error}", request.buildkitd_flags));
             Vec::new()
         });
+        let config = request.buildkitd_config.map(|config| {
+            BuildkitdConfig::try_new(config.toml, config.files.into_iter().collect())
+                .map_err(|errors| errors.iter().for_each(|error| note(format!("--buildkitd-config: {error}"))))
+        });
         let kubeconfig = request.kubeconfig.unwrap_or_default();
         for path in kubeconfig.paths.iter().filter(|path| !path.starts_with('/')) {
             note(format!("kubeconfig path `{path}` is not absolute"));
@@ -118,6 +123,7 @@ impl Asked {
             opts,
             platforms,
             flags,
+            config: config.and_then(Result::ok),
             endpoint: some(request.endpoint),
             paths: kubeconfig.paths.into_iter().map(PathBuf::from).collect(),
             context: some(kubeconfig.context),
@@ -158,13 +164,19 @@ impl Asked {
             (None, _) => self.free_name(&name, taken),
         };
         let endpoint = self.endpoint(driver, old, existing, locate);
+        let mut network_host = false;
         if let Some(old) = old {
             // As buildx does it: what is given replaces the old, what is not given stays.
             keep(&mut self.opts, &old.driver_opts);
             keep(&mut self.platforms, &old.platforms);
             keep(&mut self.flags, &old.buildkitd_flags);
+            keep(&mut self.config, &old.config);
         }
-        if driver == Driver::Kubernetes && !self.flags.iter().any(|flag| flag.starts_with(ENTITLEMENT)) {
+        if let Some(config) = &self.config {
+            self.problems.extend(config_problem(driver, &self.flags).map(|problem| format!("--buildkitd-config: {problem}")));
+            network_host = config.allows_network_host();
+        }
+        if driver == Driver::Kubernetes && !network_host && !self.flags.iter().any(|flag| flag.starts_with(ENTITLEMENT)) {
             // buildx's default, without which `docker buildx build --allow network.host` would fail here alone.
             self.flags.push(format!("{ENTITLEMENT}=network.host"));
         }
@@ -195,6 +207,7 @@ impl Asked {
             driver_opts: self.opts,
             platforms: self.platforms,
             buildkitd_flags: self.flags,
+            config: self.config,
         };
         let mut builder = existing.cloned().unwrap_or(Builder { name, driver, nodes: Vec::new() });
         let warnings = join(&mut builder, &node);
@@ -265,6 +278,21 @@ impl Asked {
 const NAMESPACE: &str = "namespace";
 
 const ENTITLEMENT: &str = "--allow-insecure-entitlement";
+
+/// Why a configuration would be of no use.
+fn config_problem(driver: Driver, flags: &[String]) -> Option<&'static str> {
+    let is_config = |flag: &String| {
+        let name = flag.trim_start_matches('-');
+        flag.starts_with('-') && (name == "config" || name.starts_with("config="))
+    };
+    match driver {
+        Driver::Remote => Some("the remote driver starts no buildkitd that it could configure"),
+        Driver::Kubernetes | Driver::Local if flags.iter().any(is_config) => {
+            Some("--config among the flags of buildkitd names another file")
+        }
+        Driver::Kubernetes | Driver::Local => None,
+    }
+}
 
 /// Puts `node` into `builder`. A platform that it claims is no longer another node's.
 fn join(builder: &mut Builder, node: &Node) -> Vec<String> {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use k8s_openapi::api::core::v1::{Affinity, NodeAffinity, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm};
+use k8s_openapi::api::core::v1::{Affinity, NodeSelectorRequirement, NodeSelectorTerm};
 
 use crate::builder::{Node, Platform};
 use crate::options::KubernetesOptions;
@@ -12,29 +12,50 @@ const ARCH_LABEL: &str = "kubernetes.io/arch";
 /// The labels by which a `nodeselector` may have chosen an architecture already.
 const ARCH_LABELS: [&str; 2] = [ARCH_LABEL, "beta.kubernetes.io/arch"];
 
-/// Affinity to machines that build the node's platforms natively. None when the user chose the machines (`nodeselector`),
+/// The user's affinity, and with it one to machines that build the node's platforms natively.
+pub(super) fn of_pods(node: &Node, options: &KubernetesOptions) -> Option<Affinity> {
+    let Some(machines) = to_machines(node, options) else { return options.affinity.clone() };
+    let mut affinity = options.affinity.clone().unwrap_or_default();
+    let on_machines = affinity.node_affinity.get_or_insert_default();
+    let required = on_machines.required_during_scheduling_ignored_during_execution.get_or_insert_default();
+    if required.node_selector_terms.is_empty() {
+        required.node_selector_terms.push(NodeSelectorTerm::default());
+    }
+    // One of the terms has to hold: the machines are part of each.
+    for term in &mut required.node_selector_terms {
+        term.match_expressions.get_or_insert_default().push(machines.clone());
+    }
+    Some(affinity)
+}
+
+/// Machines that build the node's platforms natively. None when the user chose the machines (`nodeselector`, `affinity`),
 /// wants emulation everywhere (`qemu.install`), or named no platform.
-pub(super) fn to_machines(node: &Node, options: &KubernetesOptions) -> Option<Affinity> {
-    if options.qemu_install || ARCH_LABELS.iter().any(|label| options.nodeselector.contains_key(*label)) {
+fn to_machines(node: &Node, options: &KubernetesOptions) -> Option<NodeSelectorRequirement> {
+    let chosen = ARCH_LABELS.iter().any(|label| options.nodeselector.contains_key(*label));
+    if options.qemu_install || chosen || options.affinity.as_ref().is_some_and(chooses_machines) {
         return None;
     }
     let machines = native_machines(&node.platforms);
-    if machines.is_empty() {
-        return None;
-    }
-    let requirement = NodeSelectorRequirement {
+    (!machines.is_empty()).then(|| NodeSelectorRequirement {
         key: ARCH_LABEL.to_owned(),
         operator: "In".to_owned(),
         values: Some(machines.into_iter().map(str::to_owned).collect()),
-    };
-    let term = NodeSelectorTerm { match_expressions: Some(vec![requirement]), match_fields: None };
-    Some(Affinity {
-        node_affinity: Some(NodeAffinity {
-            required_during_scheduling_ignored_during_execution: Some(NodeSelector { node_selector_terms: vec![term] }),
-            preferred_during_scheduling_ignored_during_execution: None,
-        }),
-        ..Affinity::default()
     })
+}
+
+/// Whether it says something of architectures.
+fn chooses_machines(affinity: &Affinity) -> bool {
+    let on_machines = affinity.node_affinity.iter();
+    let required = on_machines
+        .clone()
+        .filter_map(|it| it.required_during_scheduling_ignored_during_execution.as_ref())
+        .flat_map(|required| &required.node_selector_terms);
+    let preferred = on_machines
+        .filter_map(|it| it.preferred_during_scheduling_ignored_during_execution.as_ref())
+        .flatten()
+        .map(|preferred| &preferred.preference);
+    let mut wanted = required.chain(preferred).filter_map(|term| term.match_expressions.as_ref()).flatten();
+    wanted.any(|requirement| ARCH_LABELS.contains(&requirement.key.as_str()))
 }
 
 /// The architectures of machines that run all of `platforms` natively; where no machine does, those that run the first one.

@@ -3,16 +3,19 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{
-    AppArmorProfile, Container, ContainerPort, EmptyDirVolumeSource, ExecAction, KeyToPath, PodSpec, PodTemplateSpec,
-    Probe, ResourceRequirements, SeccompProfile, SecretVolumeSource, SecurityContext, Toleration, Volume, VolumeMount,
+    AppArmorProfile, Container, ContainerPort, EnvVar, ExecAction, KeyToPath, LocalObjectReference, PodSpec,
+    PodTemplateSpec, Probe, ResourceRequirements, SeccompProfile, SecretVolumeSource, SecurityContext, Toleration,
+    TopologySpreadConstraint, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 
-use crate::builder::Node;
+use crate::builder::{BuildkitdConfig, Node};
 use crate::options::{self, KubernetesOptions, Resources};
 
-use super::{TLS_PORT, affinity, annotations, drain, labels, tls_secret_name};
+use super::{
+    TLS_PORT, affinity, app_label, config, drain, state, tls_secret_name, workload_annotations, workload_labels,
+};
 
 /// The container that runs `buildkitd`.
 pub const CONTAINER: &str = "buildkitd";
@@ -24,9 +27,11 @@ const QEMU_IMAGE: &str = "tonistiigi/binfmt:latest";
 /// The user of the rootless image.
 const ROOTLESS_USER: i64 = 1000;
 
-const STATE_VOLUME: &str = "buildkitd";
 const CERTIFICATES_VOLUME: &str = "certs";
 const CERTIFICATES: &str = "/certs";
+
+/// On the pods: which configuration they started with.
+pub(super) const CONFIG_ANNOTATION: &str = "buildfleet.internal/config";
 
 /// Where `buildkitd` listens for `buildctl` in the same container.
 pub fn unix_address(options: &KubernetesOptions) -> &'static str {
@@ -39,35 +44,76 @@ pub fn unix_address(options: &KubernetesOptions) -> &'static str {
 
 /// The template of a node's pods.
 pub(super) fn template(node: &Node, options: &KubernetesOptions) -> PodTemplateSpec {
+    let mut annotations = workload_annotations(node, options);
+    let configured = config::fingerprint(node, options);
+    annotations.extend(configured.map(|fingerprint| (CONFIG_ANNOTATION.to_owned(), fingerprint)));
+    let init: Vec<Container> = options
+        .qemu_install
+        .then(|| qemu(options))
+        .into_iter()
+        .chain(state::hand_over(options, image(options), ROOTLESS_USER))
+        .collect();
     PodTemplateSpec {
         metadata: Some(ObjectMeta {
-            labels: Some(labels(node)),
-            annotations: annotations(node),
+            labels: Some(workload_labels(node, options)),
+            annotations: some(annotations),
             ..ObjectMeta::default()
         }),
         spec: Some(PodSpec {
-            init_containers: options.qemu_install.then(|| vec![qemu(options)]),
+            init_containers: (!init.is_empty()).then_some(init),
             containers: vec![buildkitd(node, options)],
-            volumes: Some(volumes(node, options)),
-            affinity: affinity::to_machines(node, options),
-            node_selector: (!options.nodeselector.is_empty()).then(|| options.nodeselector.clone()),
+            volumes: Some(volumes(node, options)).filter(|volumes| !volumes.is_empty()),
+            affinity: affinity::of_pods(node, options),
+            topology_spread_constraints: (!options.topology_spread.is_empty())
+                .then(|| options.topology_spread.iter().map(|constraint| about_pods_of(node, constraint)).collect()),
+            node_selector: some(options.nodeselector.clone()),
             tolerations: (!options.tolerations.is_empty())
                 .then(|| options.tolerations.iter().map(toleration).collect()),
+            scheduler_name: options.schedulername.clone(),
+            priority_class_name: options.priorityclass.clone(),
+            runtime_class_name: options.runtimeclass.clone(),
+            image_pull_secrets: (!options.imagepullsecrets.is_empty()).then(|| {
+                options.imagepullsecrets.iter().map(|name| LocalObjectReference { name: name.clone() }).collect()
+            }),
             termination_grace_period_seconds: Some(drain::grace_seconds(options)),
-            // RUN steps are other people's code: nothing of the cluster is put into the pod that it does not need.
-            automount_service_account_token: Some(false),
+            host_users: (!options.host_users).then_some(false),
+            service_account_name: options.serviceaccount.clone(),
+            // RUN steps are other people's code: nothing of the cluster is put into the pod that nobody asked for.
+            automount_service_account_token: options.serviceaccount.is_none().then_some(false),
             enable_service_links: Some(false),
             ..PodSpec::default()
         }),
     }
 }
 
+/// The image of `buildkitd`.
+fn image(options: &KubernetesOptions) -> &str {
+    let default = if options.rootless { ROOTLESS_IMAGE } else { IMAGE };
+    options.image.as_deref().unwrap_or(default)
+}
+
+/// A constraint without a selector would be about no pods at all.
+fn about_pods_of(node: &Node, constraint: &TopologySpreadConstraint) -> TopologySpreadConstraint {
+    let pods = LabelSelector { match_labels: Some(app_label(node)), match_expressions: None };
+    let selector = constraint.label_selector.clone().unwrap_or(pods);
+    TopologySpreadConstraint { label_selector: Some(selector), ..constraint.clone() }
+}
+
+fn some<K, V>(map: BTreeMap<K, V>) -> Option<BTreeMap<K, V>> {
+    (!map.is_empty()).then_some(map)
+}
+
 fn buildkitd(node: &Node, options: &KubernetesOptions) -> Container {
-    let default_image = if options.rootless { ROOTLESS_IMAGE } else { IMAGE };
+    let variable = |(name, value): (&String, &String)| EnvVar {
+        name: name.clone(),
+        value: Some(value.clone()),
+        ..EnvVar::default()
+    };
     Container {
         name: CONTAINER.to_owned(),
-        image: Some(options.image.clone().unwrap_or_else(|| default_image.to_owned())),
+        image: Some(image(options).to_owned()),
         args: Some(arguments(node, options)),
+        env: (!options.env.is_empty()).then(|| options.env.iter().map(variable).collect()),
         ports: options.transport.needs_tls().then(|| {
             vec![ContainerPort {
                 name: Some("buildkitd-mtls".to_owned()),
@@ -77,7 +123,7 @@ fn buildkitd(node: &Node, options: &KubernetesOptions) -> Container {
         }),
         resources: resources(options),
         security_context: Some(security(options)),
-        volume_mounts: Some(mounts(options)),
+        volume_mounts: Some(mounts(node, options)),
         readiness_probe: Some(readiness(options)),
         lifecycle: drain::wait_for_builds(options),
         ..Container::default()
@@ -88,7 +134,8 @@ fn buildkitd(node: &Node, options: &KubernetesOptions) -> Container {
 fn arguments(node: &Node, options: &KubernetesOptions) -> Vec<String> {
     let mut arguments = node.buildkitd_flags.clone();
     // As buildx does it: the pod's network is nobody else's, so `RUN --network=host` is allowed unless the user decides.
-    if !arguments.iter().any(|argument| is_flag(argument, "allow-insecure-entitlement")) {
+    let configured = node.config.as_ref().is_some_and(BuildkitdConfig::allows_network_host);
+    if !configured && !arguments.iter().any(|argument| is_flag(argument, "allow-insecure-entitlement")) {
         arguments.push("--allow-insecure-entitlement=network.host".to_owned());
     }
     if options.rootless {
@@ -160,52 +207,30 @@ fn qemu(options: &KubernetesOptions) -> Container {
     }
 }
 
-/// Where `buildkitd` keeps its state: on an emptyDir, because overlayfs does not nest in a container's own layer, and
-/// because the image's VOLUME is mounted nosuid and nodev on some machines (moby/buildkit#879).
-fn state_directory(options: &KubernetesOptions) -> &'static str {
-    if options.rootless { "/home/user/.local/share/buildkit" } else { "/var/lib/buildkit" }
-}
-
-fn mounts(options: &KubernetesOptions) -> Vec<VolumeMount> {
-    let mut mounts = vec![VolumeMount {
-        name: STATE_VOLUME.to_owned(),
-        mount_path: state_directory(options).to_owned(),
+fn mounts(node: &Node, options: &KubernetesOptions) -> Vec<VolumeMount> {
+    let certificates = options.transport.needs_tls().then(|| VolumeMount {
+        name: CERTIFICATES_VOLUME.to_owned(),
+        mount_path: CERTIFICATES.to_owned(),
+        read_only: Some(true),
         ..VolumeMount::default()
-    }];
-    if options.transport.needs_tls() {
-        mounts.push(VolumeMount {
-            name: CERTIFICATES_VOLUME.to_owned(),
-            mount_path: CERTIFICATES.to_owned(),
-            read_only: Some(true),
-            ..VolumeMount::default()
-        });
-    }
-    mounts
+    });
+    [Some(state::mount(options)), certificates, config::mount(node, options)].into_iter().flatten().collect()
 }
 
 fn volumes(node: &Node, options: &KubernetesOptions) -> Vec<Volume> {
-    let mut volumes = vec![Volume {
-        name: STATE_VOLUME.to_owned(),
-        empty_dir: Some(EmptyDirVolumeSource::default()),
+    // The Secret holds the daemons' certificate, too: that one is not for the pods.
+    let file = |name: &str| KeyToPath { key: name.to_owned(), path: name.to_owned(), mode: None };
+    let certificates = options.transport.needs_tls().then(|| Volume {
+        name: CERTIFICATES_VOLUME.to_owned(),
+        secret: Some(SecretVolumeSource {
+            secret_name: Some(tls_secret_name(node)),
+            items: Some(["ca.pem", "cert.pem", "key.pem"].map(file).to_vec()),
+            default_mode: Some(config::file_mode(options)),
+            optional: None,
+        }),
         ..Volume::default()
-    }];
-    if options.transport.needs_tls() {
-        // The Secret holds the daemons' certificate, too: that one is not for the pods.
-        // User 1000 has to read the files by their mode for all: an fsGroup would give them to its group, but also puts the
-        // setgid bit on the emptyDir, from where every directory that a RUN step makes takes it into the image.
-        let file = |name: &str| KeyToPath { key: name.to_owned(), path: name.to_owned(), mode: None };
-        volumes.push(Volume {
-            name: CERTIFICATES_VOLUME.to_owned(),
-            secret: Some(SecretVolumeSource {
-                secret_name: Some(tls_secret_name(node)),
-                items: Some(["ca.pem", "cert.pem", "key.pem"].map(file).to_vec()),
-                default_mode: Some(if options.rootless { 0o444 } else { 0o400 }),
-                optional: None,
-            }),
-            ..Volume::default()
-        });
-    }
-    volumes
+    });
+    [state::volume(options), certificates, config::volume(node, options)].into_iter().flatten().collect()
 }
 
 fn resources(options: &KubernetesOptions) -> Option<ResourceRequirements> {
@@ -214,11 +239,15 @@ fn resources(options: &KubernetesOptions) -> Option<ResourceRequirements> {
 }
 
 fn amounts(resources: &Resources) -> Option<BTreeMap<String, Quantity>> {
-    let amounts: BTreeMap<String, Quantity> = [("cpu", &resources.cpu), ("memory", &resources.memory)]
-        .into_iter()
-        .filter_map(|(name, amount)| Some((name.to_owned(), Quantity(amount.as_ref()?.to_string()))))
-        .collect();
-    (!amounts.is_empty()).then_some(amounts)
+    let amounts = [
+        ("cpu", &resources.cpu),
+        ("memory", &resources.memory),
+        ("ephemeral-storage", &resources.ephemeral_storage),
+    ];
+    let given = |(name, amount): (&str, &Option<options::Quantity>)| {
+        Some((name.to_owned(), Quantity(amount.as_ref()?.to_string())))
+    };
+    some(amounts.into_iter().filter_map(given).collect())
 }
 
 fn toleration(toleration: &options::Toleration) -> Toleration {

@@ -42,6 +42,12 @@ pub(super) fn fields(record: &str) -> Result<Vec<String>, CsvError> {
     }
 }
 
+/// The record of these fields: what [`fields`] gives back.
+pub(super) fn record(fields: &[String]) -> String {
+    let quoted = fields.iter().map(|field| format!("\"{}\"", field.replace('"', "\"\"")));
+    quoted.collect::<Vec<_>>().join(",")
+}
+
 /// The content of a quoted field, and what follows its closing quote: nothing, or a comma.
 fn quoted_field<'a>(line: &str, quoted: &'a str) -> Result<(String, &'a str), CsvError> {
     let mut field = String::new();
@@ -89,6 +95,7 @@ mod tests {
             ("a=ü,b=2", &["a=ü", "b=2"]),
         ] {
             assert_eq!(fields(record).unwrap(), wanted, "{record:?}");
+            assert_eq!(fields(&super::record(&fields(record).unwrap())).unwrap(), wanted, "{record:?}");
         }
     }
 

@@ -14,16 +14,16 @@ pub(super) enum LabelError {
     Characters { what: &'static str, text: String, characters: &'static str, lower: bool },
 }
 
-/// `[prefix/]name`, as in `kubernetes.io/arch`.
-pub(super) fn key(text: &str) -> Result<(), LabelError> {
+/// `[prefix/]name`, as in `kubernetes.io/arch`: the key of a label or of an annotation.
+pub(super) fn key(what: &'static str, text: &str) -> Result<(), LabelError> {
     let name = match text.split_once('/') {
         Some((prefix, name)) => {
-            subdomain(prefix)?;
+            subdomain("prefix of the key", prefix)?;
             name
         }
         None => text,
     };
-    qualified("label key", text, name)
+    qualified(what, text, name)
 }
 
 /// A label's value, which may be empty.
@@ -41,12 +41,12 @@ fn qualified(what: &'static str, text: &str, part: &str) -> Result<(), LabelErro
     checked(what, text, part, 63, "letters, digits, `-`, `_` and `.`", false, |c| matches!(c, '-' | '_' | '.'))
 }
 
-fn subdomain(prefix: &str) -> Result<(), LabelError> {
-    const WHAT: &str = "prefix of the label key";
+/// A DNS subdomain (RFC 1123), as most objects are named.
+pub(super) fn subdomain(what: &'static str, text: &str) -> Result<(), LabelError> {
     const CHARACTERS: &str = "lower-case letters, digits, `-` and `.`";
-    checked(WHAT, prefix, prefix, 253, CHARACTERS, true, |c| matches!(c, '-' | '.'))?;
-    for label in prefix.split('.') {
-        checked(WHAT, prefix, label, 253, CHARACTERS, true, |c| c == '-')?;
+    checked(what, text, text, 253, CHARACTERS, true, |c| matches!(c, '-' | '.'))?;
+    for label in text.split('.') {
+        checked(what, text, label, 253, CHARACTERS, true, |c| c == '-')?;
     }
     Ok(())
 }
@@ -83,7 +83,7 @@ mod tests {
     fn label_keys_are_those_of_kubernetes() {
         let long = "a".repeat(63);
         for text in ["arch", "kubernetes.io/arch", "a", "A_b.c-9", "x-y.example.com/Disk_Type", long.as_str()] {
-            assert_eq!(key(text), Ok(()), "{text}");
+            assert_eq!(key("label key", text), Ok(()), "{text}");
         }
         let (long, prefix) = ("a".repeat(64), format!("{}/a", "a.".repeat(127)));
         for text in [
@@ -103,7 +103,7 @@ mod tests {
             &long,
             &prefix,
         ] {
-            assert!(key(text).is_err(), "{text}");
+            assert!(key("label key", text).is_err(), "{text}");
         }
     }
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::LoadBalance;
-use super::table::{Entry, OptionKey};
+use super::table::{Entry, OptionKey, Read};
 use super::value;
 
 /// Options of the `local` driver.
@@ -18,6 +18,8 @@ pub struct LocalOptions {
     pub(crate) rootless: Option<bool>,
     /// The `buildkitd` to run; unset: the first on PATH.
     pub(crate) buildkitd: Option<PathBuf>,
+    /// Whether buildx loads what has no output.
+    pub(crate) default_load: bool,
 }
 
 impl Default for LocalOptions {
@@ -29,11 +31,12 @@ impl Default for LocalOptions {
             timeout: Duration::from_secs(60),
             rootless: None,
             buildkitd: None,
+            default_load: false,
         }
     }
 }
 
-pub(super) static KEYS: [Entry<LocalOptions>; 6] = [
+pub(super) static KEYS: [Entry<LocalOptions>; 7] = [
     Entry {
         key: OptionKey {
             name: "replicas",
@@ -41,7 +44,7 @@ pub(super) static KEYS: [Entry<LocalOptions>; 6] = [
             default: "1",
             doc: "How many `buildkitd` processes the node has, each with a cache of its own.",
         },
-        read: |options, text| value::replicas(text).map(|value| options.replicas = value),
+        read: Read::One(|options, text| value::replicas(text).map(|value| options.replicas = value)),
     },
     Entry {
         key: OptionKey {
@@ -52,7 +55,7 @@ pub(super) static KEYS: [Entry<LocalOptions>; 6] = [
                   sticky-bounded does so while that one has at most 1.25 times its share of the running builds; least-loaded \
                   takes the one with the fewest. See [placement.md](placement.md).",
         },
-        read: |options, text| value::loadbalance(text).map(|value| options.loadbalance = value),
+        read: Read::One(|options, text| value::loadbalance(text).map(|value| options.loadbalance = value)),
     },
     Entry {
         key: OptionKey {
@@ -62,7 +65,7 @@ pub(super) static KEYS: [Entry<LocalOptions>; 6] = [
             doc: "Whether a build whose process ends is started again on another one, when nothing of it was given to the client yet. \
                   off ends it with an error.",
         },
-        read: |options, text| value::switch(text).map(|value| options.retry = value),
+        read: Read::One(|options, text| value::switch(text).map(|value| options.retry = value)),
     },
     Entry {
         key: OptionKey {
@@ -71,16 +74,16 @@ pub(super) static KEYS: [Entry<LocalOptions>; 6] = [
             default: "60s",
             doc: "How long the start of a process may take.",
         },
-        read: |options, text| value::timeout(text).map(|value| options.timeout = value),
+        read: Read::One(|options, text| value::timeout(text).map(|value| options.timeout = value)),
     },
     Entry {
         key: OptionKey {
             name: "rootless",
-            accepts: "a boolean: true, t, 1, false, f or 0",
+            accepts: value::BOOLEAN,
             default: "true, unless the daemon runs as root",
             doc: "Run `buildkitd` by rootlesskit.",
         },
-        read: |options, text| value::boolean(text).map(|value| options.rootless = Some(value)),
+        read: Read::One(|options, text| value::boolean(text).map(|value| options.rootless = Some(value))),
     },
     Entry {
         key: OptionKey {
@@ -89,6 +92,15 @@ pub(super) static KEYS: [Entry<LocalOptions>; 6] = [
             default: "the first `buildkitd` on PATH",
             doc: "The `buildkitd` to run.",
         },
-        read: |options, text| value::path(text).map(|value| options.buildkitd = value),
+        read: Read::One(|options, text| value::path(text).map(|value| options.buildkitd = value)),
+    },
+    Entry {
+        key: OptionKey {
+            name: "default-load",
+            accepts: value::BOOLEAN,
+            default: "false",
+            doc: "Whether `docker buildx build` without an output loads its image into the local Docker. This is done by buildx, which is told so when the builder is registered with it.",
+        },
+        read: Read::One(|options, text| value::boolean(text).map(|value| options.default_load = value)),
     },
 ];

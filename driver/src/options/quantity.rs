@@ -30,6 +30,11 @@ impl Quantity {
         self.nanos > other.nanos
     }
 
+    /// Whether it is nothing.
+    pub fn is_zero(&self) -> bool {
+        self.nanos.0.is_empty()
+    }
+
     /// Whether it is something, but less than one whole unit.
     pub fn is_fraction_of_one(&self) -> bool {
         !self.nanos.0.is_empty() && self.nanos.0.len() <= NANO_PLACES

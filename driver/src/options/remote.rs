@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::OptionError;
-use super::table::{Entry, OptionKey};
+use super::table::{Entry, OptionKey, Read};
 use super::value;
 
 /// Options of the `remote` driver, with buildx's spelling of keys: `cacert`, `cert`, `key`, `servername`.
@@ -13,6 +13,8 @@ pub struct RemoteOptions {
     pub(crate) timeout: Duration,
     pub(crate) retry: bool,
     pub(crate) tls: Option<RemoteTls>,
+    /// Whether buildx loads what has no output.
+    pub(crate) default_load: bool,
 }
 
 /// TLS files for `tcp://`.
@@ -33,12 +35,13 @@ pub(super) struct Given {
     cert: Option<PathBuf>,
     key: Option<PathBuf>,
     servername: Option<String>,
+    default_load: bool,
 }
 
 /// As long as buildx waits for a remote `buildkitd`.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-pub(super) static KEYS: [Entry<Given>; 6] = [
+pub(super) static KEYS: [Entry<Given>; 7] = [
     Entry {
         key: OptionKey {
             name: "timeout",
@@ -46,7 +49,7 @@ pub(super) static KEYS: [Entry<Given>; 6] = [
             default: "20s",
             doc: "How long to wait for the `buildkitd` to answer.",
         },
-        read: |given, text| value::timeout(text).map(|value| given.timeout = Some(value)),
+        read: Read::One(|given, text| value::timeout(text).map(|value| given.timeout = Some(value))),
     },
     Entry {
         key: OptionKey {
@@ -56,7 +59,7 @@ pub(super) static KEYS: [Entry<Given>; 6] = [
             doc: "Whether a build that loses the `buildkitd` is started again when that answers again, if nothing of the build was \
                   given to the client yet. off ends it with an error.",
         },
-        read: |given, text| value::switch(text).map(|value| given.retry = Some(value)),
+        read: Read::One(|given, text| value::switch(text).map(|value| given.retry = Some(value))),
     },
     Entry {
         key: OptionKey {
@@ -65,7 +68,7 @@ pub(super) static KEYS: [Entry<Given>; 6] = [
             default: "no TLS",
             doc: "The certificate authority, in PEM, that the `buildkitd` at a `tcp://` endpoint is checked against.",
         },
-        read: |given, text| value::path(text).map(|value| given.cacert = value),
+        read: Read::One(|given, text| value::path(text).map(|value| given.cacert = value)),
     },
     Entry {
         key: OptionKey {
@@ -74,7 +77,7 @@ pub(super) static KEYS: [Entry<Given>; 6] = [
             default: "no certificate",
             doc: "The certificate, in PEM, that is shown to the `buildkitd`. Needs `key` and `cacert`.",
         },
-        read: |given, text| value::path(text).map(|value| given.cert = value),
+        read: Read::One(|given, text| value::path(text).map(|value| given.cert = value)),
     },
     Entry {
         key: OptionKey {
@@ -83,7 +86,7 @@ pub(super) static KEYS: [Entry<Given>; 6] = [
             default: "no certificate",
             doc: "The key, in PEM, of the certificate. Needs `cert` and `cacert`.",
         },
-        read: |given, text| value::path(text).map(|value| given.key = value),
+        read: Read::One(|given, text| value::path(text).map(|value| given.key = value)),
     },
     Entry {
         key: OptionKey {
@@ -92,7 +95,16 @@ pub(super) static KEYS: [Entry<Given>; 6] = [
             default: "the endpoint's host",
             doc: "The name that the certificate of the `buildkitd` has to carry. Needs `cacert`.",
         },
-        read: |given, text| value::host(text).map(|value| given.servername = value),
+        read: Read::One(|given, text| value::host(text).map(|value| given.servername = value)),
+    },
+    Entry {
+        key: OptionKey {
+            name: "default-load",
+            accepts: value::BOOLEAN,
+            default: "false",
+            doc: "Whether `docker buildx build` without an output loads its image into the local Docker. This is done by buildx, which is told so when the builder is registered with it.",
+        },
+        read: Read::One(|given, text| value::boolean(text).map(|value| given.default_load = value)),
     },
 ];
 
@@ -107,6 +119,11 @@ impl Given {
             }
         }
         let tls = self.cacert.map(|ca| RemoteTls { ca, client: self.cert.zip(self.key), servername: self.servername });
-        RemoteOptions { timeout: self.timeout.unwrap_or(TIMEOUT), retry: self.retry.unwrap_or(true), tls }
+        RemoteOptions {
+            timeout: self.timeout.unwrap_or(TIMEOUT),
+            retry: self.retry.unwrap_or(true),
+            tls,
+            default_load: self.default_load,
+        }
     }
 }

@@ -17,33 +17,40 @@ pub struct OptionKey {
     pub doc: &'static str,
 }
 
-/// A key and how its value gets into the options `O`.
+/// A key, or a family of keys, and how a value gets into the options `O`.
 pub(super) struct Entry<O: 'static> {
     pub(super) key: OptionKey,
-    pub(super) read: fn(&mut O, &str) -> Result<(), ValueError>,
+    pub(super) read: Read<O>,
 }
 
-/// A key of stock buildx that we know of and do not serve.
-const LATER: [(Driver, &str); 11] = [
-    (Driver::Kubernetes, "annotations"),
-    (Driver::Kubernetes, "buildkit-root-volume-memory"),
-    (Driver::Kubernetes, "default-load"),
-    (Driver::Kubernetes, "env.NAME"),
-    (Driver::Kubernetes, "labels"),
-    (Driver::Kubernetes, "limits.ephemeral-storage"),
-    (Driver::Kubernetes, "persistent-volume-claim.requests.storage"),
-    (Driver::Kubernetes, "requests.ephemeral-storage"),
-    (Driver::Kubernetes, "schedulername"),
-    (Driver::Kubernetes, "serviceaccount"),
-    (Driver::Remote, "default-load"),
-];
+/// How a value gets into the options `O`.
+pub(super) enum Read<O> {
+    One(fn(&mut O, &str) -> Result<(), ValueError>),
+    /// Of a name that ends in `NAME`: with what stands in the place of that.
+    Family(fn(&mut O, &str, &str) -> Result<(), ValueError>),
+}
+
+/// What a name ends in that stands for a family of keys.
+const FAMILY: &str = "NAME";
+
+impl<O> Entry<O> {
+    fn read(&self, options: &mut O, key: &str, value: &str) -> Result<(), ValueError> {
+        match self.read {
+            Read::One(read) => read(options, value),
+            Read::Family(read) => {
+                let family = self.key.name.strip_suffix(FAMILY).unwrap_or_default();
+                read(options, key.strip_prefix(family).unwrap_or_default(), value)
+            }
+        }
+    }
+}
 
 const DRIVERS: [Driver; 3] = [Driver::Kubernetes, Driver::Local, Driver::Remote];
 
 /// The keys of a driver, in the order of the reference page.
 pub fn keys(driver: Driver) -> Box<dyn Iterator<Item = &'static OptionKey>> {
     match driver {
-        Driver::Kubernetes => Box::new(kubernetes::KEYS.iter().map(|entry| &entry.key)),
+        Driver::Kubernetes => Box::new(kubernetes::KEYS.iter().flat_map(|keys| *keys).map(|entry| &entry.key)),
         Driver::Local => Box::new(local::KEYS.iter().map(|entry| &entry.key)),
         Driver::Remote => Box::new(remote::KEYS.iter().map(|entry| &entry.key)),
     }
@@ -52,14 +59,15 @@ pub fn keys(driver: Driver) -> Box<dyn Iterator<Item = &'static OptionKey>> {
 /// Reads every given key; what is wrong is added to `errors`, and leaves the default in its place.
 pub(super) fn read<O: Default>(
     driver: Driver,
-    table: &'static [Entry<O>],
+    tables: &[&'static [Entry<O>]],
     given: &DriverOpts,
     errors: &mut Vec<OptionError>,
 ) -> O {
     let mut options = O::default();
     for (key, value) in given {
-        let problem = match table.iter().find(|entry| entry.key.name == key) {
-            Some(entry) => (entry.read)(&mut options, value)
+        let problem = match tables.iter().copied().flatten().find(|entry| names(entry.key.name, key)) {
+            Some(entry) => entry
+                .read(&mut options, key, value)
                 .err()
                 .map(|error| format!("{error}; accepted is {}", entry.key.accepts)),
             None => Some(unknown(driver, key)),
@@ -71,9 +79,6 @@ pub(super) fn read<O: Default>(
 
 /// Why `key` is none of the driver's, and which one may have been meant.
 fn unknown(driver: Driver, key: &str) -> String {
-    if LATER.iter().any(|(of, name)| *of == driver && names(name, key)) {
-        return format!("not supported by this version of the {driver} driver yet");
-    }
     let others: Vec<String> = DRIVERS
         .iter()
         .filter(|other| keys(**other).any(|known| names(known.name, key)))
@@ -90,11 +95,10 @@ fn unknown(driver: Driver, key: &str) -> String {
              --driver-opt '\"tolerations=key=a,value=b\"'; accepted by the {driver} driver are {accepted}"
         );
     }
-    let meant = match nearest(driver, key) {
-        Some(name) => format!(", did you mean `{name}`?"),
-        None => ";".to_owned(),
-    };
-    format!("unknown{meant} accepted by the {driver} driver are {accepted}")
+    match nearest(driver, key) {
+        Some(name) => format!("unknown, did you mean `{name}`?"),
+        None => format!("unknown; accepted by the {driver} driver are {accepted}"),
+    }
 }
 
 /// The fields of a toleration that may follow a comma.
@@ -102,7 +106,7 @@ const TOLERATION_FIELDS: [&str; 5] = ["key", "operator", "value", "effect", "tol
 
 /// Whether `key` is the key called `name`; a name that ends in `.NAME` stands for a family of keys.
 fn names(name: &str, key: &str) -> bool {
-    match name.strip_suffix("NAME") {
+    match name.strip_suffix(FAMILY) {
         Some(family) => key.starts_with(family),
         None => name == key,
     }
@@ -159,7 +163,6 @@ mod tests {
                     assert!(!text.is_empty() && !text.contains('|') && !text.contains('\n'), "{key:?}");
                 }
                 assert!(key.doc.ends_with('.') && !key.accepts.ends_with('.'), "{key:?}");
-                assert!(!LATER.contains(&(driver, key.name)), "{} is served", key.name);
             }
             names.sort_unstable();
             let all = names.len();

@@ -61,6 +61,7 @@ fn fields(options: &DriverOptions) -> BTreeMap<&'static str, Value> {
     let timeout = ("timeout", json!(options.timeout().as_secs_f64()));
     let loadbalance = ("loadbalance", json!(format!("{:?}", options.loadbalance())));
     let retry = ("retry", json!(options.retry()));
+    let default_load = ("default-load", json!(options.default_load()));
     match options {
         DriverOptions::Kubernetes(o) => BTreeMap::from([
             ("namespace", text(&o.namespace)),
@@ -70,6 +71,25 @@ fn fields(options: &DriverOptions) -> BTreeMap<&'static str, Value> {
             ("requests.memory", quantity(&o.requests.memory)),
             ("limits.cpu", quantity(&o.limits.cpu)),
             ("limits.memory", quantity(&o.limits.memory)),
+            ("requests.ephemeral-storage", quantity(&o.requests.ephemeral_storage)),
+            ("limits.ephemeral-storage", quantity(&o.limits.ephemeral_storage)),
+            ("hostusers", json!(o.host_users)),
+            ("env", json!(o.env)),
+            ("labels", json!(o.labels)),
+            ("annotations", json!(o.annotations)),
+            ("serviceaccount", text(&o.serviceaccount)),
+            ("imagepullsecrets", json!(o.imagepullsecrets)),
+            ("poddisruptionbudget", json!(o.budget.map(|budget| budget.to_string()))),
+            ("manifest-patch", json!(o.manifest_patch.as_ref().map(ManifestPatch::whole))),
+            ("affinity", json!(o.affinity)),
+            ("topologyspread", json!(o.topology_spread)),
+            ("schedulername", text(&o.schedulername)),
+            ("priorityclass", text(&o.priorityclass)),
+            ("runtimeclass", text(&o.runtimeclass)),
+            ("buildkit-root-volume-memory", quantity(&o.memory_volume)),
+            ("persistent-volume-claim.requests.storage", quantity(&o.claim.storage)),
+            ("storageclass", text(&o.claim.class)),
+            ("volume-access-mode", json!(o.claim.access.map(AccessMode::as_str))),
             ("nodeselector", json!(o.nodeselector)),
             ("tolerations", o.tolerations.iter().map(toleration).collect()),
             ("rootless", json!(o.rootless)),
@@ -80,6 +100,7 @@ fn fields(options: &DriverOptions) -> BTreeMap<&'static str, Value> {
             loadbalance,
             retry,
             timeout,
+            default_load,
         ]),
         DriverOptions::Local(o) => BTreeMap::from([
             ("replicas", json!(o.replicas)),
@@ -88,6 +109,7 @@ fn fields(options: &DriverOptions) -> BTreeMap<&'static str, Value> {
             loadbalance,
             retry,
             timeout,
+            default_load,
         ]),
         DriverOptions::Remote(o) => BTreeMap::from([
             ("ca", json!(o.tls.as_ref().map(|tls| &tls.ca))),
@@ -95,6 +117,7 @@ fn fields(options: &DriverOptions) -> BTreeMap<&'static str, Value> {
             ("servername", json!(o.tls.as_ref().map(|tls| &tls.servername))),
             retry,
             timeout,
+            default_load,
         ]),
     }
 }

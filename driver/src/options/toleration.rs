@@ -92,7 +92,7 @@ impl Toleration {
             Some(other) => return Err(TolerationError::Effect(other.to_owned())),
         }
         match &self.key {
-            Some(key) => label::key(key).map_err(label)?,
+            Some(key) => label::key("label key", key).map_err(label)?,
             None if exists => {}
             None => return Err(TolerationError::NoKey),
         }

@@ -26,6 +26,14 @@ pub(super) enum ValueError {
     PartOfByte(String),
     #[error("`{0}` is not of the form key=value")]
     Pair(String),
+    #[error("the {0} `{1}` is reserved")]
+    Reserved(&'static str, String),
+    #[error("`{0}` is no name of an environment variable")]
+    Variable(String),
+    #[error("a value with a null character in it can't be passed on")]
+    Null,
+    #[error("a volume needs room")]
+    NoRoom,
     /// A value with a grammar of its own.
     #[error("{0}")]
     Inner(String),
@@ -39,6 +47,11 @@ impl ValueError {
 
 pub(super) const LOADBALANCE: &str = "sticky, sticky-bounded, least-loaded or random";
 pub(super) const SWITCH: &str = "on or off";
+pub(super) const BOOLEAN: &str = "a boolean: true, t, 1, false, f or 0";
+pub(super) const BYTES: &str = "a Kubernetes quantity that is not negative, as in 512Mi, 10Gi or 2G";
+pub(super) const OBJECT: &str = "the name of an object: lower-case letters, digits, `-` and `.`";
+pub(super) const OBJECT_OR_NONE: &str =
+    "the name of an object: lower-case letters, digits, `-` and `.`; an empty one means the default";
 
 /// More than this is a slip of the keyboard rather than a wish.
 const REPLICAS_MAX: u32 = 1000;
@@ -127,20 +140,28 @@ pub(super) fn bytes(text: &str) -> Result<Option<Quantity>, ValueError> {
     }
 }
 
-/// `key=value` pairs between commas; quotes around the whole list are dropped, as in buildx.
-pub(super) fn labels<T: FromIterator<(String, String)>>(text: &str) -> Result<T, ValueError> {
-    text.trim_matches('"')
-        .split(',')
-        .map(|pair| {
-            let (key, value) = pair
-                .split_once('=')
-                .filter(|(_, value)| !value.contains('='))
-                .ok_or_else(|| ValueError::Pair(pair.to_owned()))?;
-            label::key(key).map_err(ValueError::inner)?;
-            label::value(value).map_err(ValueError::inner)?;
-            Ok((key.to_owned(), value.to_owned()))
-        })
-        .collect()
+/// An amount of room that has to be some; an empty one is not set, as in buildx.
+pub(super) fn room(text: &str) -> Result<Option<Quantity>, ValueError> {
+    match bytes(text)? {
+        Some(quantity) if quantity.is_zero() => Err(ValueError::NoRoom),
+        quantity => Ok(quantity),
+    }
+}
+
+/// The name of an object of the cluster.
+pub(super) fn object(text: &str) -> Result<Option<String>, ValueError> {
+    label::subdomain("name", text).map_err(ValueError::inner)?;
+    Ok(Some(text.to_owned()))
+}
+
+/// The same; an empty one is not set, as in buildx.
+pub(super) fn object_or_none(text: &str) -> Result<Option<String>, ValueError> {
+    if text.is_empty() { Ok(None) } else { object(text) }
+}
+
+/// Names of objects with commas between them.
+pub(super) fn objects(text: &str) -> Result<Vec<String>, ValueError> {
+    text.split(',').map(|name| object(name).map(Option::unwrap_or_default)).collect()
 }
 
 /// A file's path. It is absolute, because the daemon has another working directory than the command.
@@ -160,8 +181,6 @@ pub(super) fn host(text: &str) -> Result<Option<String>, ValueError> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
 
     #[test]
@@ -213,18 +232,27 @@ mod tests {
     }
 
     #[test]
-    fn pairs_are_labels() {
-        let map = |text| labels::<BTreeMap<_, _>>(text);
-        let wanted = BTreeMap::from([("a".to_owned(), "b".to_owned()), ("c.io/d".to_owned(), String::new())]);
-        for text in ["a=b,c.io/d=", "\"a=b,c.io/d=\"", "a=x,c.io/d=,a=b"] {
-            assert_eq!(map(text), Ok(wanted.clone()), "{text}");
+    fn objects_have_names_of_subdomains() {
+        for text in ["builds", "team.registry", "a-1"] {
+            assert_eq!(object(text), Ok(Some(text.to_owned())));
         }
-        for text in ["", "a", "a=b,", ",a=b", "a=b=c", "a=b;c=d=e"] {
-            assert!(matches!(map(text), Err(ValueError::Pair(_))), "{text}");
+        for text in ["", "A", "a_b", "a/b", "-a", "a..b", "a b"] {
+            assert!(object(text).is_err(), "{text}");
         }
-        for text in ["=b", "a=b, c=d", "a b=c", "a=b/c", "a=\"b\"x"] {
-            assert!(matches!(map(text), Err(ValueError::Inner(_))), "{text}");
+        assert_eq!(object_or_none(""), Ok(None));
+        assert_eq!(objects("a,b.c"), Ok(vec!["a".to_owned(), "b.c".to_owned()]));
+        for text in ["", "a,", "a, b"] {
+            assert!(objects(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_volume_has_room() {
+        for text in ["0", "0Gi", "0.0"] {
+            assert_eq!(room(text), Err(ValueError::NoRoom), "{text}");
+        }
+        assert_eq!(room(""), Ok(None));
+        assert_eq!(room("10Gi").unwrap().unwrap().to_string(), "10Gi");
     }
 
     #[test]

@@ -21,6 +21,7 @@ fn stored(name: &str) -> StoredBuilder {
         driver_opts: BTreeMap::from([("replicas".to_owned(), "2".to_owned())]),
         platforms: vec!["linux/arm64".parse().unwrap()],
         buildkitd_flags: vec!["--debug".to_owned()],
+        config: None,
     };
     let builder = Builder { name: name.parse().unwrap(), driver: Driver::Kubernetes, nodes: vec![node] };
     StoredBuilder { builder, created: UNIX_EPOCH + Duration::from_secs(1_700_000_000) }

@@ -26,6 +26,7 @@ pub(crate) fn backend(context: KubeContext, driver_opts: &[&str]) -> KubernetesB
         driver_opts,
         platforms: Vec::new(),
         buildkitd_flags: Vec::new(),
+        config: None,
     };
     KubernetesBackend::start(node, context, options, None)
 }

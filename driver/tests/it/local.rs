@@ -59,6 +59,7 @@ impl Place {
             driver_opts: BTreeMap::new(),
             platforms: Vec::new(),
             buildkitd_flags: flags.iter().map(ToString::to_string).collect(),
+            config: None,
         };
         let Ok(DriverOptions::Local(options)) = DriverOptions::parse(Driver::Local, &node.driver_opts) else {
             panic!("no options are fine");

@@ -29,6 +29,7 @@ fn backend(address: &str, options: &[(&str, String)]) -> RemoteBackend {
         driver_opts,
         platforms: Vec::new(),
         buildkitd_flags: Vec::new(),
+        config: None,
     };
     match DriverOptions::parse(Driver::Remote, &node.driver_opts) {
         Ok(DriverOptions::Remote(options)) => RemoteBackend::start(node, address, options),

@@ -12,7 +12,7 @@ pub struct VersionResponse {
     #[prost(string, tag = "4")]
     pub state_dir: ::prost::alloc::string::String,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct CreateRequest {
     /// Empty: the daemon invents one.
     #[prost(string, tag = "1")]
@@ -46,6 +46,22 @@ pub struct CreateRequest {
     /// Only check: nothing is stored.
     #[prost(bool, tag = "11")]
     pub dry_run: bool,
+    /// From `--buildkitd-config`; not given: none, or as before.
+    #[prost(message, optional, tag = "20")]
+    pub buildkitd_config: ::core::option::Option<BuildkitdConfig>,
+}
+/// The user's buildkitd.toml. The command line reads it, and the certificates and keys of registries that it names; their
+/// paths in it are relative to where it will be.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct BuildkitdConfig {
+    #[prost(string, tag = "1")]
+    pub toml: ::prost::alloc::string::String,
+    /// Contents in PEM, by those paths.
+    #[prost(map = "string, string", tag = "2")]
+    pub files: ::std::collections::HashMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Kubeconfig {

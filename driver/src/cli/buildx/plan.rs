@@ -5,6 +5,7 @@ use std::path::Path;
 use buildfleet_proto::fleet::{Builder, Node};
 
 use crate::builder::Platform;
+use crate::options::DriverOptions;
 
 /// What buildx knows of a builder.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -80,11 +81,18 @@ pub(super) fn register(
             Some(_) => true,
             None => false,
         };
+        let options = options(node, &builder.driver);
         let mut step = words(&["create", "--name", &builder.name, "--driver", "remote", "--node", &node.name]);
         if exists && !is_known {
             step.push("--append".to_owned());
         }
-        step.extend(["--platform".to_owned(), platforms(node, &builder.driver, host).join(","), address]);
+        step.extend(["--platform".to_owned(), platforms(node, options.as_ref(), host).join(",")]);
+        // Loading is buildx's own feature. What it was told before, it has to be told otherwise.
+        let load = options.as_ref().is_some_and(DriverOptions::default_load);
+        if load || is_known {
+            step.extend(["--driver-opt".to_owned(), format!("default-load={load}")]);
+        }
+        step.push(address);
         steps.push(step);
         exists = true;
     }
@@ -121,7 +129,7 @@ fn words(words: &[&str]) -> Step {
 
 /// What buildx is told that a node builds for. Never nothing: buildx would ask the node, and could then give an arm64
 /// build to an amd64 node that emulates.
-fn platforms(node: &Node, driver: &str, host: &Platform) -> Vec<String> {
+fn platforms(node: &Node, options: Option<&DriverOptions>, host: &Platform) -> Vec<String> {
     if !node.platforms.is_empty() {
         return node.platforms.clone();
     }
@@ -136,20 +144,14 @@ fn platforms(node: &Node, driver: &str, host: &Platform) -> Vec<String> {
             .cloned()
             .collect();
     }
-    let selected = match driver {
-        "kubernetes" => node.driver_opts.get("nodeselector").and_then(|selector| selected_platform(selector)),
-        _ => None,
-    };
+    let selected = options.and_then(DriverOptions::machines).and_then(|arch| Platform::linux(arch).ok());
     vec![selected.unwrap_or_else(|| host.clone()).to_string()]
 }
 
-/// The platform of the machines that a `nodeselector` option chooses.
-fn selected_platform(selector: &str) -> Option<Platform> {
-    let value = |key: &str| {
-        let pairs = selector.trim_matches('"').split(',').filter_map(|pair| pair.split_once('='));
-        pairs.map(|(k, v)| (k.trim(), v.trim())).find(|(k, _)| *k == key).map(|(_, v)| v)
-    };
-    Platform::linux(value("kubernetes.io/arch")?).ok()
+/// The node's options, which the daemon has read already.
+fn options(node: &Node, driver: &str) -> Option<DriverOptions> {
+    let opts = node.driver_opts.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
+    DriverOptions::parse(driver.parse().ok()?, &opts).ok()
 }
 
 #[cfg(test)]

@@ -129,6 +129,7 @@ mod tests {
             driver_opts: BTreeMap::new(),
             platforms: Vec::new(),
             buildkitd_flags: Vec::new(),
+            config: None,
         };
         let context = KubeContext::File { paths: vec!["/k".into()], context: "prod".to_owned() };
         for (given, wanted) in [

@@ -37,7 +37,7 @@ fn buildx_is_told_what_it_does_not_know() {
     let arm = || node("kube1", &["linux/arm64", "linux/arm/v7"]);
     let create0 = "create --name kube --driver remote --node kube0 --platform linux/amd64 unix:///run/buildfleet/nodes/kube0.sock";
     let append1 = "create --name kube --driver remote --node kube1 --append --platform linux/arm64,linux/arm/v7 unix:///run/buildfleet/nodes/kube1.sock";
-    let update1 = "create --name kube --driver remote --node kube1 --platform linux/arm64,linux/arm/v7 unix:///run/buildfleet/nodes/kube1.sock";
+    let update1 = "create --name kube --driver remote --node kube1 --platform linux/arm64,linux/arm/v7 --driver-opt default-load=false unix:///run/buildfleet/nodes/kube1.sock";
     for (nodes, has, changed, use_it, wanted) in [
         (vec![amd()], None, "kube0", false, vec![create0]),
         (vec![amd()], None, "kube0", true, vec![create0, "use kube"]),
@@ -83,6 +83,26 @@ fn the_last_node_that_leaves_takes_the_builder_with_it() {
 }
 
 #[test]
+fn what_buildx_loads_is_told_with_each_change() {
+    let loading = |value: &str| {
+        let mut node = node("kube0", &["linux/amd64"]);
+        node.driver_opts.insert("default-load".into(), value.into());
+        node
+    };
+    for (node, has, wanted) in [
+        (loading("true"), None, Some("default-load=true")),
+        (loading("1"), Some(known(&["kube0"])), Some("default-load=true")),
+        (loading("false"), None, None),
+        (loading("false"), Some(known(&["kube0"])), Some("default-load=false")),
+        (node("kube0", &["linux/amd64"]), Some(known(&["kube0"])), Some("default-load=false")),
+    ] {
+        let steps = register(&builder(vec![node.clone()]), has.as_ref(), "kube0", false, &host());
+        let told = steps[0].iter().position(|word| word == "--driver-opt").map(|at| steps[0][at + 1].as_str());
+        assert_eq!(told, wanted, "{node:?}");
+    }
+}
+
+#[test]
 fn a_platform_is_always_told() {
     let workers = |list: &[&str]| {
         let mut node = node("kube0", &[]);
@@ -108,7 +128,7 @@ fn a_platform_is_always_told() {
         (selector("pool=b"), "kubernetes", vec!["linux/amd64"]),
         (node("kube0", &[]), "kubernetes", vec!["linux/amd64"]),
     ] {
-        assert_eq!(platforms(&node, driver, &host()), wanted, "{node:?}");
+        assert_eq!(platforms(&node, options(&node, driver).as_ref(), &host()), wanted, "{node:?}");
     }
 }
 
