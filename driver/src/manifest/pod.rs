@@ -31,7 +31,7 @@ const CERTIFICATES_VOLUME: &str = "certs";
 const CERTIFICATES: &str = "/certs";
 
 /// On the pods: which configuration they started with.
-const CONFIG_ANNOTATION: &str = "buildfleet.internal/config";
+pub(super) const CONFIG_ANNOTATION: &str = "buildfleet.internal/config";
 
 /// Where `buildkitd` listens for `buildctl` in the same container.
 pub fn unix_address(options: &KubernetesOptions) -> &'static str {

@@ -40,8 +40,7 @@ pub(super) fn volume(options: &KubernetesOptions) -> Option<Volume> {
     })
 }
 
-/// The volume that outlives its pod. What the user may change later is not part of it, because a StatefulSet cannot be
-/// changed there.
+/// The volume that outlives its pod. It has no labels of the user's: a StatefulSet cannot be changed there.
 pub(super) fn claims(node: &Node, options: &KubernetesOptions) -> Option<Vec<PersistentVolumeClaim>> {
     let storage = Quantity(options.claim.storage.as_ref()?.to_string());
     let access = options.claim.access.unwrap_or(AccessMode::ReadWriteOnce);

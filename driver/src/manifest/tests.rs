@@ -4,16 +4,16 @@
 
 use std::path::PathBuf;
 
-use k8s_openapi::api::core::v1::{Container, PodSpec};
+use k8s_openapi::api::core::v1::{Container, PodSpec, PodTemplateSpec};
 
 use super::*;
-use crate::builder::{Driver, Endpoint, KubeContext, Platform};
+use crate::builder::{BuildkitdConfig, Driver, Endpoint, KubeContext, Platform};
 use crate::options::{DriverOptions, parse_driver_opts};
 
 /// Name of the golden file, name of the node, driver options, platforms, flags of `buildkitd`, pods.
 type Case = (&'static str, &'static str, &'static [&'static str], &'static str, &'static [&'static str], u32);
 
-const CASES: [Case; 14] = [
+const CASES: [Case; 25] = [
     ("default", "kube0", &[], "", &[], 1),
     ("exec-only", "kube0", &["transport=exec"], "", &[], 1),
     ("rootless", "kube0", &["rootless=true"], "", &[], 2),
@@ -52,7 +52,68 @@ const CASES: [Case; 14] = [
         &["--allow-insecure-entitlement=security.insecure", "--oci-max-parallelism", "4"],
         1,
     ),
+    (
+        "decorated",
+        "kube0",
+        &[
+            "labels=team=web",
+            "\"annotations=a=b=c,example.com/d=\"",
+            "\"annotations.example.com/note=x,y=z\"",
+            "env.HTTPS_PROXY=http://proxy.example:3128",
+            "\"env.NO_PROXY=localhost,.svc\"",
+            "serviceaccount=builder,schedulername=volcano,priorityclass=high,runtimeclass=kata",
+            "\"imagepullsecrets=regcred,other\"",
+        ],
+        "linux/amd64",
+        &[],
+        1,
+    ),
+    ("disk", "kube0", &["requests.ephemeral-storage=5Gi,limits.ephemeral-storage=10Gi"], "", &[], 1),
+    ("memory", "kube0", &["buildkit-root-volume-memory=2Gi"], "", &[], 1),
+    ("memory-rootless", "kube0", &["buildkit-root-volume-memory=2Gi,rootless=true"], "", &[], 1),
+    ("volume", "kube0", &["persistent-volume-claim.requests.storage=10Gi"], "", &[], 2),
+    (
+        "volume-rootless",
+        "kube0",
+        &["persistent-volume-claim.requests.storage=10Gi,rootless=true,storageclass=fast,volume-access-mode=ReadWriteOncePod"],
+        "",
+        &[],
+        1,
+    ),
+    ("user-namespace", "kube0", &["hostusers=false"], "", &[], 1),
+    (
+        "spread",
+        "kube0",
+        &[
+            "\"affinity={nodeAffinity: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: \
+              [{matchExpressions: [{key: disk, operator: In, values: [ssd]}]}]}}}\"",
+            "\"topologyspread={maxSkew: 1, topologyKey: zone, whenUnsatisfiable: ScheduleAnyway}\"",
+        ],
+        "linux/amd64",
+        &[],
+        3,
+    ),
+    ("budget", "kube0", &["poddisruptionbudget=maxUnavailable=50%,replicas=4"], "", &[], 4),
+    (
+        "patched",
+        "kube0",
+        &["\"manifest-patch={metadata: {annotations: {a: b}}, spec: {strategy: {type: Recreate, rollingUpdate: null}, \
+            template: {spec: {dnsPolicy: Default, enableServiceLinks: null, tolerations: [{operator: Exists}], \
+            containers: [{name: buildkitd, readinessProbe: {periodSeconds: 60, initialDelaySeconds: null}, \
+            volumeMounts: [{name: scratch, mountPath: /scratch}]}, {name: beside, image: pause}], \
+            volumes: [{name: scratch, emptyDir: {}}]}}}}\""],
+        "",
+        &[],
+        1,
+    ),
+    ("configured", "configured0", &["persistent-volume-claim.requests.storage=10Gi,poddisruptionbudget=minAvailable=1"], "", &[], 1),
 ];
+
+/// The golden cases of nodes with this name have it.
+fn config() -> BuildkitdConfig {
+    let toml = "debug = true\n[registry.\"r.example:5000\"]\nca = [\"/home/me/ca.pem\"]\n";
+    BuildkitdConfig::read(toml, |_| Ok("-----BEGIN CERTIFICATE-----\n".to_owned())).unwrap()
+}
 
 fn node(name: &str, platforms: &str, flags: &[&str]) -> Node {
     Node {
@@ -61,7 +122,7 @@ fn node(name: &str, platforms: &str, flags: &[&str]) -> Node {
         driver_opts: BTreeMap::new(),
         platforms: Platform::parse_list(platforms).unwrap(),
         buildkitd_flags: flags.iter().map(ToString::to_string).collect(),
-        config: None,
+        config: name.starts_with("configured").then(config),
     }
 }
 
@@ -73,16 +134,45 @@ fn options(given: &[&str]) -> KubernetesOptions {
     }
 }
 
-fn rendered(&(_, name, given, platforms, flags, replicas): &Case) -> Deployment {
-    deployment(&node(name, platforms, flags), &options(given), "builds", replicas)
+fn rendered(&(_, name, given, platforms, flags, replicas): &Case) -> Objects {
+    objects(&node(name, platforms, flags), &options(given), "builds", replicas)
 }
 
-fn pod(deployment: &Deployment) -> PodSpec {
-    deployment.spec.as_ref().unwrap().template.spec.clone().unwrap()
+/// The case of that name.
+fn case(name: &str) -> Objects {
+    rendered(CASES.iter().find(|case| case.0 == name).unwrap())
 }
 
-fn container(deployment: &Deployment) -> Container {
-    pod(deployment).containers.remove(0)
+/// Of a node with these options alone.
+fn with(given: &[&str]) -> Objects {
+    objects(&node("kube0", "", &[]), &options(given), "builds", 1)
+}
+
+fn template(objects: &Objects) -> PodTemplateSpec {
+    objects.workload.clone().template_mut().unwrap().clone()
+}
+
+fn pod(objects: &Objects) -> PodSpec {
+    template(objects).spec.unwrap()
+}
+
+fn container(objects: &Objects) -> Container {
+    pod(objects).containers.remove(0)
+}
+
+fn annotations(objects: &Objects) -> BTreeMap<String, String> {
+    template(objects).metadata.unwrap().annotations.unwrap_or_default()
+}
+
+/// One document for each object, in the order in which they are applied.
+fn yaml(Objects { config, workload, budget }: &Objects) -> String {
+    let mut documents: Vec<String> = config.iter().map(|it| serde_yaml_ng::to_string(it).unwrap()).collect();
+    documents.push(match workload {
+        Workload::Deployment(it) => serde_yaml_ng::to_string(it).unwrap(),
+        Workload::StatefulSet(it) => serde_yaml_ng::to_string(it).unwrap(),
+    });
+    documents.extend(budget.iter().map(|it| serde_yaml_ng::to_string(it).unwrap()));
+    documents.join("---\n")
 }
 
 fn certificates() -> CertificateSet {
@@ -108,9 +198,9 @@ fn assert_golden(name: &str, yaml: &str) {
 }
 
 #[test]
-fn deployments_are_those_of_the_golden_files() {
+fn objects_are_those_of_the_golden_files() {
     for case in &CASES {
-        assert_golden(case.0, &serde_yaml_ng::to_string(&rendered(case)).unwrap());
+        assert_golden(case.0, &yaml(&rendered(case)));
     }
 }
 
@@ -133,8 +223,7 @@ fn every_golden_file_belongs_to_a_case() {
 #[test]
 fn the_same_node_and_options_give_the_same_text() {
     for case in &CASES {
-        let text = || serde_json::to_string(&rendered(case)).unwrap();
-        assert_eq!(text(), text());
+        assert_eq!(yaml(&rendered(case)), yaml(&rendered(case)));
     }
 }
 
@@ -157,7 +246,7 @@ fn a_pod_may_wait_for_its_builds_and_then_end_before_it_is_killed() {
         ("drain-timeout=30m,rootless=true", Some(1800), 1830),
     ] {
         let options = options(&[given]);
-        let deployment = deployment(&node("kube0", "", &[]), &options, "builds", 1);
+        let deployment = with(&[given]);
         assert_eq!(pod(&deployment).termination_grace_period_seconds, Some(grace), "{given}");
         let lifecycle = container(&deployment).lifecycle;
         let command = lifecycle.and_then(|lifecycle| lifecycle.pre_stop?.exec?.command);
@@ -171,9 +260,12 @@ fn a_pod_may_wait_for_its_builds_and_then_end_before_it_is_killed() {
 #[test]
 fn pods_are_selected_by_one_label_that_they_carry() {
     for case in &CASES {
-        let spec = rendered(case).spec.unwrap();
-        let selected = spec.selector.match_labels.unwrap();
-        let carried = spec.template.metadata.unwrap().labels.unwrap();
+        let objects = rendered(case);
+        let selected = match objects.workload.clone() {
+            Workload::Deployment(it) => it.spec.unwrap().selector.match_labels.unwrap(),
+            Workload::StatefulSet(it) => it.spec.unwrap().selector.match_labels.unwrap(),
+        };
+        let carried = template(&objects).metadata.unwrap().labels.unwrap();
         let node = node(case.1, "", &[]);
         assert_eq!(selected.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>(), [selector(&node)]);
         assert!(selected.iter().all(|(key, value)| carried.get(key) == Some(value)), "{}", case.0);
@@ -191,11 +283,13 @@ fn tcp_is_never_without_mtls_and_the_unix_socket_always_there() {
 }
 
 #[test]
-fn pods_see_neither_the_clients_key_nor_a_token() {
+fn pods_see_neither_the_clients_key_nor_a_token_that_nobody_asked_for() {
     for case in &CASES {
         let pod = pod(&rendered(case));
-        assert_eq!(pod.automount_service_account_token, Some(false));
-        for secret in pod.volumes.unwrap().into_iter().filter_map(|volume| volume.secret) {
+        let asked = case.2.iter().any(|given| given.contains("serviceaccount="));
+        assert_eq!(pod.automount_service_account_token, (!asked).then_some(false), "{}", case.0);
+        let secrets = pod.volumes.into_iter().flatten().filter_map(|volume| volume.secret);
+        for secret in secrets.filter(|secret| secret.secret_name.as_ref().unwrap().ends_with("-tls")) {
             let files: Vec<String> = secret.items.unwrap().into_iter().map(|item| item.key).collect();
             assert_eq!(files, ["ca.pem", "cert.pem", "key.pem"]);
         }
@@ -204,15 +298,15 @@ fn pods_see_neither_the_clients_key_nor_a_token() {
 
 #[test]
 fn a_rootless_pod_is_not_privileged() {
-    let rootless = container(&rendered(&CASES[2])).security_context.unwrap();
+    let rootless = container(&case("rootless")).security_context.unwrap();
     assert_eq!((rootless.privileged, rootless.run_as_user), (None, Some(1000)));
-    let privileged = container(&rendered(&CASES[0])).security_context.unwrap();
+    let privileged = container(&case("default")).security_context.unwrap();
     assert_eq!((privileged.privileged, privileged.run_as_user), (Some(true), None));
 }
 
 #[test]
 fn rootless_false_is_the_same_as_nothing_given() {
-    assert_eq!(rendered(&CASES[4]), rendered(&CASES[0]));
+    assert_eq!(case("rootless-false"), case("default"));
 }
 
 #[test]
@@ -225,7 +319,7 @@ fn network_host_is_allowed_unless_flags_say_what_is() {
         (&["--allow-insecure-entitlement", "network.host"], false),
         (&["-allow-insecure-entitlement=network.host"], false),
     ] {
-        let arguments = container(&deployment(&node("kube0", "", flags), &options(&[]), "builds", 1)).args.unwrap();
+        let arguments = container(&objects(&node("kube0", "", flags), &options(&[]), "builds", 1)).args.unwrap();
         assert_eq!(arguments[..flags.len()], *flags);
         assert_eq!(arguments[flags.len()] == "--allow-insecure-entitlement=network.host", injected, "{flags:?}");
     }
@@ -241,7 +335,81 @@ fn platforms_choose_machines_unless_the_user_does() {
         (&["qemu.install=true"], false),
         (&["qemu.install=false"], true),
     ] {
-        let deployment = deployment(&node("kube0", "linux/arm64", &[]), &options(given), "builds", 1);
+        let deployment = objects(&node("kube0", "linux/arm64", &[]), &options(given), "builds", 1);
         assert_eq!(pod(&deployment).affinity.is_some(), chosen, "{given:?}");
+    }
+}
+
+#[test]
+fn an_affinity_that_speaks_of_architectures_chooses_machines_by_itself() {
+    let about = |key: &str| {
+        let given = format!(
+            "\"affinity={{nodeAffinity: {{preferredDuringSchedulingIgnoredDuringExecution: [{{weight: 1, preference: \
+             {{matchExpressions: [{{key: {key}, operator: Exists}}]}}}}]}}}}\""
+        );
+        let pod = pod(&objects(&node("kube0", "linux/arm64", &[]), &options(&[&given]), "builds", 1));
+        pod.affinity.unwrap().node_affinity.unwrap().required_during_scheduling_ignored_during_execution.is_some()
+    };
+    assert!(!about("kubernetes.io/arch"));
+    assert!(about("disk"));
+}
+
+#[test]
+fn pods_are_replaced_when_their_configuration_changes_and_not_else() {
+    let configured = |toml: &str, file: &str| {
+        let config = BuildkitdConfig::read(toml, |_| Ok(file.to_owned())).unwrap();
+        let node = Node { config: Some(config), ..node("kube0", "", &[]) };
+        annotations(&objects(&node, &options(&[]), "builds", 1))[pod::CONFIG_ANNOTATION].clone()
+    };
+    let toml = "[registry.r]\nca = [\"/a\"]";
+    let first = configured(toml, "one");
+    assert_eq!(first, configured(toml, "one"));
+    assert_ne!(first, configured(toml, "two"));
+    assert_ne!(first, configured(&format!("debug = true\n{toml}"), "one"));
+    assert!(!annotations(&with(&[])).contains_key(pod::CONFIG_ANNOTATION));
+}
+
+#[test]
+fn a_configuration_is_where_its_buildkitd_looks_and_readable_there() {
+    for (given, directory, mode) in
+        [(&[][..], "/etc/buildkit", 0o400), (&["rootless=true"], "/home/user/.config/buildkit", 0o444)]
+    {
+        let objects = objects(&node("configured0", "", &[]), &options(given), "builds", 1);
+        let mount = container(&objects).volume_mounts.unwrap().into_iter().find(|mount| mount.name == "config");
+        assert_eq!(mount.unwrap().mount_path, directory);
+        let volume = pod(&objects).volumes.unwrap().into_iter().find(|volume| volume.name == "config").unwrap();
+        let secret = volume.secret.unwrap();
+        assert_eq!((secret.secret_name.as_deref(), secret.default_mode), (Some("configured0-config"), Some(mode)));
+        let data = objects.config.unwrap().data.unwrap();
+        let keys: Vec<&String> = data.keys().collect();
+        assert_eq!(keys, secret.items.as_ref().unwrap().iter().map(|item| &item.key).collect::<Vec<_>>());
+        assert!(keys.iter().all(|key| key.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))), "{keys:?}");
+        let toml = String::from_utf8(data["buildkitd.toml"].0.clone()).unwrap();
+        let path = "certs/r.example_5000/ca.pem";
+        assert!(toml.contains(&format!("{directory}/{path}")), "{toml}");
+        assert!(secret.items.unwrap().iter().any(|item| item.path == path));
+    }
+}
+
+#[test]
+fn the_configuration_may_say_itself_that_the_network_is_allowed() {
+    for (toml, injected) in [
+        ("insecure-entitlements = [\"network.host\"]", false),
+        ("insecure-entitlements = [\"security.insecure\"]", true),
+    ] {
+        let config = BuildkitdConfig::read(toml, |_| Err(String::new())).unwrap();
+        let node = Node { config: Some(config), ..node("kube0", "", &[]) };
+        let arguments = container(&objects(&node, &options(&[]), "builds", 1)).args.unwrap();
+        assert_eq!(arguments.contains(&"--allow-insecure-entitlement=network.host".to_owned()), injected, "{toml}");
+    }
+}
+
+#[test]
+fn users_labels_are_on_the_workload_and_its_pods_and_never_select() {
+    let objects = with(&["\"labels=team=web,app.kubernetes.io/name=mine\""]);
+    for labels in [objects.workload.metadata().labels.clone(), template(&objects).metadata.unwrap().labels] {
+        let labels = labels.unwrap();
+        let wanted = [("app", "kube0"), ("app.kubernetes.io/managed-by", "buildfleet"), ("team", "web"), ("app.kubernetes.io/name", "mine")];
+        assert!(wanted.iter().all(|(key, value)| labels.get(*key).is_some_and(|it| it == value)), "{labels:?}");
     }
 }

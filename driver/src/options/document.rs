@@ -46,7 +46,8 @@ pub(super) fn read(text: &str) -> Result<Value, DocumentError> {
     serde_saphyr::from_str(text).map_err(|error| {
         // The parser shows the place in lines of its own; an error here is one.
         let said = error.to_string();
-        DocumentError::Syntax(said.lines().next().unwrap_or_default().to_owned())
+        let first = said.lines().next().unwrap_or_default();
+        DocumentError::Syntax(first.strip_prefix("error: ").unwrap_or(first).to_owned())
     })
 }
 

@@ -95,11 +95,10 @@ fn unknown(driver: Driver, key: &str) -> String {
              --driver-opt '\"tolerations=key=a,value=b\"'; accepted by the {driver} driver are {accepted}"
         );
     }
-    let meant = match nearest(driver, key) {
-        Some(name) => format!(", did you mean `{name}`?"),
-        None => ";".to_owned(),
-    };
-    format!("unknown{meant} accepted by the {driver} driver are {accepted}")
+    match nearest(driver, key) {
+        Some(name) => format!("unknown, did you mean `{name}`?"),
+        None => format!("unknown; accepted by the {driver} driver are {accepted}"),
+    }
 }
 
 /// The fields of a toleration that may follow a comma.

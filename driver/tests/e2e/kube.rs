@@ -11,6 +11,7 @@ mod lifecycle;
 mod many_pods;
 mod memory;
 mod nodes;
+mod parity;
 mod records;
 mod silence;
 mod transports;
