@@ -75,7 +75,9 @@ const CASES: [Case; 25] = [
     (
         "volume-rootless",
         "kube0",
-        &["persistent-volume-claim.requests.storage=10Gi,rootless=true,storageclass=fast,volume-access-mode=ReadWriteOncePod"],
+        &[
+            "persistent-volume-claim.requests.storage=10Gi,rootless=true,storageclass=fast,volume-access-mode=ReadWriteOncePod",
+        ],
         "",
         &[],
         1,
@@ -97,16 +99,25 @@ const CASES: [Case; 25] = [
     (
         "patched",
         "kube0",
-        &["\"manifest-patch={metadata: {annotations: {a: b}}, spec: {strategy: {type: Recreate, rollingUpdate: null}, \
+        &[
+            "\"manifest-patch={metadata: {annotations: {a: b}}, spec: {strategy: {type: Recreate, rollingUpdate: null}, \
             template: {spec: {dnsPolicy: Default, enableServiceLinks: null, tolerations: [{operator: Exists}], \
             containers: [{name: buildkitd, readinessProbe: {periodSeconds: 60, initialDelaySeconds: null}, \
             volumeMounts: [{name: scratch, mountPath: /scratch}]}, {name: beside, image: pause}], \
-            volumes: [{name: scratch, emptyDir: {}}]}}}}\""],
+            volumes: [{name: scratch, emptyDir: {}}]}}}}\"",
+        ],
         "",
         &[],
         1,
     ),
-    ("configured", "configured0", &["persistent-volume-claim.requests.storage=10Gi,poddisruptionbudget=minAvailable=1"], "", &[], 1),
+    (
+        "configured",
+        "configured0",
+        &["persistent-volume-claim.requests.storage=10Gi,poddisruptionbudget=minAvailable=1"],
+        "",
+        &[],
+        1,
+    ),
 ];
 
 /// The golden cases of nodes with this name have it.
@@ -409,7 +420,12 @@ fn users_labels_are_on_the_workload_and_its_pods_and_never_select() {
     let objects = with(&["\"labels=team=web,app.kubernetes.io/name=mine\""]);
     for labels in [objects.workload.metadata().labels.clone(), template(&objects).metadata.unwrap().labels] {
         let labels = labels.unwrap();
-        let wanted = [("app", "kube0"), ("app.kubernetes.io/managed-by", "buildfleet"), ("team", "web"), ("app.kubernetes.io/name", "mine")];
+        let wanted = [
+            ("app", "kube0"),
+            ("app.kubernetes.io/managed-by", "buildfleet"),
+            ("team", "web"),
+            ("app.kubernetes.io/name", "mine"),
+        ];
         assert!(wanted.iter().all(|(key, value)| labels.get(*key).is_some_and(|it| it == value)), "{labels:?}");
     }
 }

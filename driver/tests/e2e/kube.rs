@@ -12,6 +12,7 @@ mod many_pods;
 mod memory;
 mod nodes;
 mod parity;
+mod proxied;
 mod records;
 mod silence;
 mod transports;
