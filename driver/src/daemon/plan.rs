@@ -6,7 +6,9 @@ use buildfleet_proto::fleet::CreateRequest;
 
 use super::backends::Located;
 use super::words;
-use crate::builder::{Builder, BuilderName, BuildkitdConfig, Driver, DriverOpts, Endpoint, EndpointError, Node, NodeName, Platform};
+use crate::builder::{
+    Builder, BuilderName, BuildkitdConfig, Driver, DriverOpts, Endpoint, EndpointError, Node, NodeName, Platform,
+};
 use crate::options::{DriverOptions, split_driver_opts};
 
 /// Finds the cluster of kubeconfig files and a context's name.
@@ -173,10 +175,12 @@ impl Asked {
             keep(&mut self.config, &old.config);
         }
         if let Some(config) = &self.config {
-            self.problems.extend(config_problem(driver, &self.flags).map(|problem| format!("--buildkitd-config: {problem}")));
+            self.problems
+                .extend(config_problem(driver, &self.flags).map(|problem| format!("--buildkitd-config: {problem}")));
             network_host = config.allows_network_host();
         }
-        if driver == Driver::Kubernetes && !network_host && !self.flags.iter().any(|flag| flag.starts_with(ENTITLEMENT)) {
+        if driver == Driver::Kubernetes && !network_host && !self.flags.iter().any(|flag| flag.starts_with(ENTITLEMENT))
+        {
             // buildx's default, without which `docker buildx build --allow network.host` would fail here alone.
             self.flags.push(format!("{ENTITLEMENT}=network.host"));
         }

@@ -239,11 +239,8 @@ fn resources(options: &KubernetesOptions) -> Option<ResourceRequirements> {
 }
 
 fn amounts(resources: &Resources) -> Option<BTreeMap<String, Quantity>> {
-    let amounts = [
-        ("cpu", &resources.cpu),
-        ("memory", &resources.memory),
-        ("ephemeral-storage", &resources.ephemeral_storage),
-    ];
+    let amounts =
+        [("cpu", &resources.cpu), ("memory", &resources.memory), ("ephemeral-storage", &resources.ephemeral_storage)];
     let given = |(name, amount): (&str, &Option<options::Quantity>)| {
         Some((name.to_owned(), Quantity(amount.as_ref()?.to_string())))
     };

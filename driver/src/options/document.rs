@@ -73,11 +73,11 @@ fn lost(given: &Value, kept: &Value) -> Option<String> {
             None if value.as_array().is_some_and(Vec::is_empty) => None,
             None => Some(name.clone()),
         }),
-        (Value::Array(given), Value::Array(kept)) => {
-            given.iter().zip(kept).enumerate().find_map(|(i, (given, kept))| {
-                lost(given, kept).map(|path| below(&i.to_string(), path))
-            })
-        }
+        (Value::Array(given), Value::Array(kept)) => given
+            .iter()
+            .zip(kept)
+            .enumerate()
+            .find_map(|(i, (given, kept))| lost(given, kept).map(|path| below(&i.to_string(), path))),
         _ => None,
     }
 }
@@ -110,8 +110,10 @@ mod tests {
             ("- a", "invalid type"),
             ("{nodeAffinty: {}, podAffinity: {preferred: 1}}", "`podAffinity.preferred` is no field"),
             ("{nodeAffinty: {a: 1}}", "`nodeAffinty` is no field"),
-            ("{podAntiAffinity: {requiredDuringSchedulingIgnoredDuringExecution: [{topologyKey: a, x: 1}]}}",
-             "`podAntiAffinity.requiredDuringSchedulingIgnoredDuringExecution.0.x` is no field"),
+            (
+                "{podAntiAffinity: {requiredDuringSchedulingIgnoredDuringExecution: [{topologyKey: a, x: 1}]}}",
+                "`podAntiAffinity.requiredDuringSchedulingIgnoredDuringExecution.0.x` is no field",
+            ),
             ("{podAntiAffinity: {requiredDuringSchedulingIgnoredDuringExecution: 1}}", "invalid type"),
         ] {
             let error = affinity(text).unwrap_err().to_string();

@@ -202,7 +202,10 @@ mod tests {
             ("{metadata: {labels: {app: null}}}", "metadata.labels.app"),
             ("{metadata: {labels: null}}", "metadata.labels"),
             ("{metadata: null}", "metadata"),
-            ("{metadata: {annotations: {buildfleet.internal/owner: x}}}", "metadata.annotations.buildfleet.internal/owner"),
+            (
+                "{metadata: {annotations: {buildfleet.internal/owner: x}}}",
+                "metadata.annotations.buildfleet.internal/owner",
+            ),
             ("{spec: {selector: {}}}", "spec.selector"),
             ("{spec: {replicas: 3}}", "spec.replicas"),
             ("{spec: null}", "spec"),
@@ -223,7 +226,10 @@ mod tests {
             ("", "empty"),
             ("{spec: {template: {spec: {containers: [{image: x}]}}}}", "without a name"),
             ("{spec: {template: {spec: {initContainers: [{name: ''}]}}}}", "without a name"),
-            ("{spec: {template: {spec: {volumes: [{name: a, $patch: delete}]}}}}", "`$patch` is no field but a directive"),
+            (
+                "{spec: {template: {spec: {volumes: [{name: a, $patch: delete}]}}}}",
+                "`$patch` is no field but a directive",
+            ),
         ] {
             assert!(verdict(text, false).unwrap_err().contains(wanted), "{text}");
         }

@@ -1,11 +1,11 @@
 //! Where pods run, and how much of a machine they take.
 
-use super::super::table::{Entry, OptionKey, Read};
-use super::KubernetesOptions;
-use super::super::pairs;
-use super::super::document;
 use super::super::Toleration;
+use super::super::document;
+use super::super::pairs;
+use super::super::table::{Entry, OptionKey, Read};
 use super::super::value::{self, ValueError};
+use super::KubernetesOptions;
 
 const CPU: &str = "a Kubernetes quantity that is not negative, as in 500m, 2 or 1.5";
 

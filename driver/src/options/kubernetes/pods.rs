@@ -1,11 +1,11 @@
 //! What a pod is and what belongs to it.
 
-use super::super::table::{Entry, OptionKey, Read};
-use super::KubernetesOptions;
 use super::super::BudgetError;
 use super::super::pairs;
 use super::super::patch::ManifestPatch;
+use super::super::table::{Entry, OptionKey, Read};
 use super::super::value::{self, ValueError};
+use super::KubernetesOptions;
 
 const IMAGE: &str = "the name of an image, without white space; an empty one means the default";
 
@@ -135,7 +135,11 @@ pub(super) static KEYS: [Entry<KubernetesOptions>; 15] = [
             default: "none",
             doc: "How many pods evictions have to leave, as in `kubectl drain`. A pod waits for its builds in any case, up to `drain-timeout`.",
         },
-        read: Read::One(|options, text| text.parse().map_err(|error: BudgetError| ValueError::inner(error)).map(|value| options.budget = Some(value))),
+        read: Read::One(|options, text| {
+            text.parse()
+                .map_err(|error: BudgetError| ValueError::inner(error))
+                .map(|value| options.budget = Some(value))
+        }),
     },
     Entry {
         key: OptionKey {
@@ -144,6 +148,8 @@ pub(super) static KEYS: [Entry<KubernetesOptions>; 15] = [
             default: "none",
             doc: "What no option says, applied last to the Deployment or StatefulSet.",
         },
-        read: Read::One(|options, text| ManifestPatch::parse(text).map_err(ValueError::inner).map(|value| options.manifest_patch = Some(value))),
+        read: Read::One(|options, text| {
+            ManifestPatch::parse(text).map_err(ValueError::inner).map(|value| options.manifest_patch = Some(value))
+        }),
     },
 ];

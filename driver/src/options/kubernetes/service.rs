@@ -1,8 +1,8 @@
 //! How pods serve builds.
 
 use super::super::table::{Entry, OptionKey, Read};
-use super::KubernetesOptions;
 use super::super::value;
+use super::KubernetesOptions;
 
 pub(super) static KEYS: [Entry<KubernetesOptions>; 6] = [
     Entry {

@@ -1,8 +1,8 @@
 //! Where `buildkitd` keeps its state.
 
 use super::super::table::{Entry, OptionKey, Read};
-use super::{AccessMode, KubernetesOptions};
 use super::super::value;
+use super::{AccessMode, KubernetesOptions};
 
 pub(super) static KEYS: [Entry<KubernetesOptions>; 4] = [
     Entry {
@@ -30,7 +30,13 @@ pub(super) static KEYS: [Entry<KubernetesOptions>; 4] = [
             default: "the cluster's default class",
             doc: "The class of those volumes.",
         },
-        read: Read::One(|options, text| match text { "" => Ok(Some(String::new())), _ => value::object(text) }.map(|value| options.claim.class = value)),
+        read: Read::One(|options, text| {
+            match text {
+                "" => Ok(Some(String::new())),
+                _ => value::object(text),
+            }
+            .map(|value| options.claim.class = value)
+        }),
     },
     Entry {
         key: OptionKey {

@@ -30,7 +30,10 @@ impl Difference {
             (Given(pattern), Some(value)) => fits(pattern, value),
             _ => false,
         };
-        self.cases.split(' ').any(|pattern| fits(pattern, case)) && fits(self.path, path) && is(self.stock, stock) && is(self.ours, ours)
+        self.cases.split(' ').any(|pattern| fits(pattern, case))
+            && fits(self.path, path)
+            && is(self.stock, stock)
+            && is(self.ours, ours)
     }
 }
 
@@ -71,7 +74,8 @@ const ROOTLESS_FALSE: &str = "buildx looks at whether the key is given, not at i
 const DISK: &str = "buildx writes the request into the limits";
 const HAND_OVER: &str = "a fresh volume belongs to root, and user 1000 has to write to it";
 
-const ROOTLESS: &str = "rootless rootless-image flags-rootless qemu-rootless memory-rootless volume-rootless config-rootless";
+const ROOTLESS: &str =
+    "rootless rootless-image flags-rootless qemu-rootless memory-rootless volume-rootless config-rootless";
 const VOLUMES: &str = "volume volume-* config-volume";
 const CONFIGURED: &str = "config config-*";
 
@@ -104,15 +108,38 @@ pub(super) static DIFFERENCES: &[Difference] = &[
     differs("buildkitd.readinessProbe.periodSeconds", Given("30"), Given("5"), READINESS),
     differs("buildkitd.readinessProbe.timeoutSeconds", Given("60"), Given("15"), READINESS),
     differs("pod.automountServiceAccountToken", Absent, Given("false"), TOKEN),
-    differs("pod.enableServiceLinks", Absent, Given("false"), "builds see no environment variables of the cluster's services"),
+    differs(
+        "pod.enableServiceLinks",
+        Absent,
+        Given("false"),
+        "builds see no environment variables of the cluster's services",
+    ),
     differs("buildkitd.volumeMounts./var/lib/buildkit.*", Absent, ANY, STATE),
     differs("pod.volumes.buildkitd.*", Absent, ANY, STATE),
-    of("memory", "pod.volumes.buildkit-memory.*", ANY, Absent, "one volume of the state, whatever it is on, has one name"),
-    of("memory", "buildkitd.volumeMounts./var/lib/buildkit.name", ANY, ANY, "one volume of the state, whatever it is on, has one name"),
+    of(
+        "memory",
+        "pod.volumes.buildkit-memory.*",
+        ANY,
+        Absent,
+        "one volume of the state, whatever it is on, has one name",
+    ),
+    of(
+        "memory",
+        "buildkitd.volumeMounts./var/lib/buildkit.name",
+        ANY,
+        ANY,
+        "one volume of the state, whatever it is on, has one name",
+    ),
     of("platform platforms", "pod.affinity.nodeAffinity.*kubernetes.io/arch*", Absent, ANY, CHOSEN),
     of("disk-request", "buildkitd.resources.limits.ephemeral-storage", Given("1Gi"), Absent, DISK),
     of("disk-request disk", "buildkitd.resources.requests.ephemeral-storage", Absent, Given("1Gi"), DISK),
-    of("rootless-false", "buildkitd.image", Given("*-rootless"), Given("moby/buildkit:buildx-stable-1"), ROOTLESS_FALSE),
+    of(
+        "rootless-false",
+        "buildkitd.image",
+        Given("*-rootless"),
+        Given("moby/buildkit:buildx-stable-1"),
+        ROOTLESS_FALSE,
+    ),
     of(CONFIGURED, "objects.ConfigMap-config*", ANY, Absent, SECRET),
     of(CONFIGURED, "objects.Secret-config", Absent, ANY, SECRET),
     of(CONFIGURED, "pod.volumes.config.configMap.*", ANY, Absent, SECRET),
@@ -120,17 +147,41 @@ pub(super) static DIFFERENCES: &[Difference] = &[
     of(CONFIGURED, "pod.volumes.config.secret.*", Absent, ANY, SECRET),
     of(CONFIGURED, "buildkitd.volumeMounts./etc/buildkit/certs/r.example_5000.*", ANY, Absent, SECRET),
     of(CONFIGURED, "buildkitd.volumeMounts./etc/buildkit.readOnly", Absent, Given("true"), SECRET),
-    of(CONFIGURED, "pod-metadata.annotations.buildfleet.internal/config", Absent, ANY, "another content replaces the pods"),
+    of(
+        CONFIGURED,
+        "pod-metadata.annotations.buildfleet.internal/config",
+        Absent,
+        ANY,
+        "another content replaces the pods",
+    ),
     of("config-rootless", "files./etc/buildkit/*", ANY, Absent, ROOTLESS_CONFIG),
     of("config-rootless", "files./home/user/.config/buildkit/*", Absent, ANY, ROOTLESS_CONFIG),
     of("config-rootless", "buildkitd.volumeMounts./etc/buildkit.*", ANY, Absent, ROOTLESS_CONFIG),
     of("config-rootless", "buildkitd.volumeMounts./home/user/.config/buildkit.*", Absent, ANY, ROOTLESS_CONFIG),
     of("config-volume", "files./etc/buildkit/*", Absent, ANY, LOST),
     of("config-volume", "buildkitd.volumeMounts./etc/buildkit.*", Absent, ANY, LOST),
-    of(ROOTLESS, "pod-metadata.annotations.container.apparmor.security.beta.kubernetes.io/buildkitd", ANY, Absent, APPARMOR),
-    of(ROOTLESS, "metadata.annotations.container.apparmor.security.beta.kubernetes.io/buildkitd", ANY, Absent, APPARMOR),
+    of(
+        ROOTLESS,
+        "pod-metadata.annotations.container.apparmor.security.beta.kubernetes.io/buildkitd",
+        ANY,
+        Absent,
+        APPARMOR,
+    ),
+    of(
+        ROOTLESS,
+        "metadata.annotations.container.apparmor.security.beta.kubernetes.io/buildkitd",
+        ANY,
+        Absent,
+        APPARMOR,
+    ),
     of(ROOTLESS, "buildkitd.securityContext.appArmorProfile.type", Absent, Given("Unconfined"), APPARMOR),
-    of(ROOTLESS, "buildkitd.securityContext.runAs*", Absent, Given("1000"), "a user of a custom image may be another one"),
+    of(
+        ROOTLESS,
+        "buildkitd.securityContext.runAs*",
+        Absent,
+        Given("1000"),
+        "a user of a custom image may be another one",
+    ),
     of("volume-rootless", "pod.volumes.buildkitd.name", ANY, Absent, "an emptyDir that the claim of its name hides"),
     of("volume-rootless", "pod.initContainers.state.*", Absent, ANY, HAND_OVER),
 ];

@@ -8,8 +8,14 @@ use serde_json::Value;
 use toml_edit::{DocumentMut, Item};
 
 /// What each object has of its own, or of when it was made.
-const OF_ONE: [&str; 6] =
-    ["metadata.uid", "metadata.resourceVersion", "metadata.creationTimestamp", "metadata.generation", "status", "metadata.managedFields"];
+const OF_ONE: [&str; 6] = [
+    "metadata.uid",
+    "metadata.resourceVersion",
+    "metadata.creationTimestamp",
+    "metadata.generation",
+    "status",
+    "metadata.managedFields",
+];
 
 /// Written by the cluster's controllers at a time of their own.
 const OF_CONTROLLERS: [&str; 1] = ["metadata.annotations.deployment.kubernetes.io/revision"];
@@ -23,7 +29,8 @@ pub(super) fn builder(name: &str, namespace: &str, objects: &[Value]) -> BTreeMa
     let workload = workload.expect("each option set has a workload");
     flatten("", workload, &mut fields);
     fields.retain(|path, _| {
-        let below = |field: &&str| path.strip_prefix(*field).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+        let below =
+            |field: &&str| path.strip_prefix(*field).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
         !OF_ONE.iter().any(|field| below(&field)) && !OF_CONTROLLERS.iter().any(|field| below(&field))
     });
     let mut fields: BTreeMap<String, String> = fields.into_iter().map(|(path, value)| (short(&path), value)).collect();
