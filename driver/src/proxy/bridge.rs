@@ -9,6 +9,7 @@ use h2::server::SendResponse;
 use http::{HeaderMap, Request};
 
 use super::build::Build;
+use super::builds::Found;
 use super::client::Client;
 use super::handles;
 use super::outcome::Outcome;
@@ -64,8 +65,10 @@ async fn find(headers: &HeaderMap, client: &Client) -> Result<Arc<Build>, Status
         return Err(Status::new(Code::InvalidArgument, format!("a call needs one {}", wire::BUILD)));
     };
     let reference = reference.to_str().unwrap_or_default();
-    let build = client.node().builds().wait_for(client.id(), reference).await;
-    build.ok_or_else(|| Status::new(Code::NotFound, format!("no such job {reference}")))
+    match client.node().builds().find(client.id(), reference).await {
+        Some(Found::Build(build)) => Ok(build),
+        Some(Found::Nothing) | None => Err(Status::new(Code::NotFound, format!("no such job {reference}"))),
+    }
 }
 
 /// A call in both directions: it cannot be made twice, so it goes to the present pod only.

@@ -16,7 +16,7 @@ use super::clues;
 use super::handles::{HandleMap, Journal};
 use super::outcome::{Outcome, outcome, status_of};
 use super::placed::Placed;
-use super::sessions::SessionId;
+use super::sessions::{SessionId, local_sessions};
 use super::unary::Question;
 use crate::builder::PodName;
 use crate::fleet::Lease;
@@ -32,9 +32,6 @@ const LET_GO: Duration = Duration::from_secs(1);
 
 /// A client opens its session beside its Solve; what it says of the context should not be missed by a hair.
 const SESSION: Duration = Duration::from_millis(200);
-
-/// The prefix of options by which a client names another session for one of its local directories.
-const LOCAL_SESSION: &str = "local-sessionid:";
 
 /// Where a build is.
 #[derive(Debug, Clone)]
@@ -162,6 +159,11 @@ impl Build {
         self.wants_nothing.cancelled().await;
     }
 
+    /// Whether [`Build::wants_nothing`] was found.
+    pub(super) fn is_nothing(&self) -> bool {
+        self.wants_nothing.is_cancelled()
+    }
+
     /// Sessions that the pod of this build needs.
     pub(super) fn name(&self, sessions: impl IntoIterator<Item = SessionId>) {
         self.locked(&self.named).extend(sessions);
@@ -183,13 +185,9 @@ impl Build {
     /// The pod of a try; waits for one to start when none runs. All calls that wait get the same one. A build that has ended
     /// has no more tries: a call that came too late would begin it where nobody waits for it.
     pub(super) async fn attempt(self: &Arc<Self>, number: usize) -> Result<Arc<Placed>, Status> {
-        let mut stage = self.stage();
         let attempt = {
             let mut attempts = self.locked(&self.attempts);
             if attempts.len() <= number {
-                if let Stage::Over(status) = &*stage.borrow() {
-                    return Err(self.over(status.as_ref()));
-                }
                 attempts.resize_with(number + 1, Arc::default);
             }
             Arc::clone(&attempts[number])
@@ -197,18 +195,31 @@ impl Build {
         let outcome = attempt.outcome.get_or_init(|| async {
             let outcome = self.begin(number, &attempt.begun).await;
             if let Err(status) = &outcome {
-                self.stage.send_replace(Stage::Over(Some(status.clone())));
+                self.enter(Stage::Over(Some(status.clone())));
             }
             outcome
         });
+        let mut stage = self.stage();
         tokio::select! {
+            // The end first: one that was cancelled leaves the placing to the next call that waits.
             biased;
-            outcome = outcome => outcome.clone(),
             over = stage.wait_for(|stage| matches!(stage, Stage::Over(_))) => Err(match over.as_deref() {
                 Ok(Stage::Over(status)) => self.over(status.as_ref()),
                 _ => self.over(None),
             }),
+            outcome = outcome => outcome.clone(),
         }
+    }
+
+    /// Its next stage; the last one is never left.
+    fn enter(&self, next: Stage) {
+        self.stage.send_if_modified(|stage| {
+            let over = matches!(stage, Stage::Over(_));
+            if !over {
+                *stage = next;
+            }
+            !over
+        });
     }
 
     /// What a call hears whose build has ended; in BuildKit's words, where it has none of its own.
@@ -219,7 +230,7 @@ impl Build {
     async fn begin(self: &Arc<Self>, number: usize, begun: &OnceLock<Instant>) -> Result<Arc<Placed>, Status> {
         if number == 0 {
             self.wait_for_call().await?;
-            self.stage.send_replace(Stage::Seeking { after: None });
+            self.enter(Stage::Seeking { after: None });
         }
         let begun = *begun.get_or_init(Instant::now);
         let mut failed = self.failed();
@@ -252,7 +263,7 @@ impl Build {
         let warm = async {
             let fleet = self.client.node().fleet();
             if fleet.watch().borrow().ready == 0 {
-                self.stage.send_replace(Stage::Seeking { after: None });
+                self.enter(Stage::Seeking { after: None });
                 let placing = Placing { internal: true, ..Placing::default() };
                 fleet.acquire(&placing, Instant::now()).await.map_err(|error| status_of(&error))?;
             }
@@ -320,7 +331,7 @@ impl Build {
         tracing::info!(reference = self.reference(), %pod, attempt = number + 1, because = placed.lease().because(), "placed a build");
         let placed = Arc::new(placed);
         if let Some(visit) = self.client.node().fleet().visit(&pod) {
-            self.stage.send_replace(Stage::Placed { attempt: number, pod: Arc::new(visit) });
+            self.enter(Stage::Placed { attempt: number, pod: Arc::new(visit) });
         }
         Ok(placed)
     }
@@ -334,12 +345,12 @@ impl Build {
             tracing::info!(reference = self.reference(), obstacle, "lost a build's pod: {text}");
             match obstacle {
                 None => {
-                    self.stage.send_replace(Stage::Seeking { after: Some(text.to_owned()) });
+                    self.enter(Stage::Seeking { after: Some(text.to_owned()) });
                     Ok(())
                 }
                 Some(obstacle) => {
                     let status = given_up(text, &obstacle);
-                    self.stage.send_replace(Stage::Over(Some(status.clone())));
+                    self.enter(Stage::Over(Some(status.clone())));
                     Err(status)
                 }
             }
@@ -372,17 +383,11 @@ impl Build {
 
     /// Its Solve has ended: what it holds on pods is given back.
     pub(super) fn end(&self) {
+        self.enter(Stage::Over(None));
         let mut attempts = self.locked(&self.attempts);
-        self.stage.send_if_modified(|stage| {
-            let over = matches!(stage, Stage::Over(_));
-            if !over {
-                *stage = Stage::Over(None);
-            }
-            !over
-        });
         let tries = std::mem::take(&mut *attempts);
-        drop(attempts);
         // What they hold is let go without the lock.
+        drop(attempts);
         drop(tries);
         self.client.ended(self.reference());
     }
@@ -390,8 +395,4 @@ impl Build {
     fn locked<'a, T>(&self, what: &'a Mutex<T>) -> MutexGuard<'a, T> {
         what.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn local_sessions(options: &std::collections::HashMap<String, String>) -> impl Iterator<Item = &String> {
-    options.iter().filter(|(key, _)| key.starts_with(LOCAL_SESSION)).map(|(_, id)| id)
 }

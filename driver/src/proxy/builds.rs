@@ -1,7 +1,7 @@
 //! The builds of a node that run now, by client connection and ref.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -16,12 +16,38 @@ const CALLS_APART: Duration = Duration::from_secs(5);
 /// Clients choose refs, so that two connections may use the same one.
 type Key = (u64, String);
 
+/// Builds that ended without a pod and that are still known: their other calls come at most [`CALLS_APART`] later.
+const NOTHINGS: usize = 256;
+
+/// What a call finds that names a build.
+#[derive(Debug)]
+pub(super) enum Found {
+    Build(Arc<Build>),
+    /// It has ended before this call came, and no pod ever heard of it.
+    Nothing,
+}
+
 /// All that runs.
 #[derive(Debug, Default)]
 pub(super) struct Builds {
-    running: Mutex<HashMap<Key, Arc<Build>>>,
+    table: Mutex<Table>,
     /// Counts what came, for those who wait for one.
     came: watch::Sender<u64>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    running: HashMap<Key, Arc<Build>>,
+    nothings: VecDeque<Key>,
+}
+
+impl Table {
+    fn find(&self, key: &Key) -> Option<Found> {
+        let own = self.running.get(key).cloned().map(Found::Build);
+        let nothing = || self.nothings.contains(key).then_some(Found::Nothing);
+        let other = || self.running.iter().find(|((_, other), _)| *other == key.1).map(|(_, build)| Arc::clone(build));
+        own.or_else(nothing).or_else(|| other().map(Found::Build))
+    }
 }
 
 impl Builds {
@@ -29,7 +55,7 @@ impl Builds {
     /// one of that ref already: the calls of the two could not be told apart.
     pub(super) fn register(self: &Arc<Self>, build: &Arc<Build>) -> Option<Registered> {
         let key = (build.client().id(), build.reference().to_owned());
-        match self.locked().entry(key.clone()) {
+        match self.locked().running.entry(key.clone()) {
             Entry::Occupied(_) => return None,
             Entry::Vacant(place) => drop(place.insert(Arc::clone(build))),
         }
@@ -37,21 +63,16 @@ impl Builds {
         Some(Registered { builds: Arc::clone(self), key, build: Arc::clone(build) })
     }
 
-    /// A build of that connection, or else one of another connection: who watches a build need not be who started it.
-    pub(super) fn find(&self, client: u64, reference: &str) -> Option<Arc<Build>> {
-        let running = self.locked();
-        let own = running.get(&(client, reference.to_owned()));
-        own.or_else(|| running.iter().find(|((_, other), _)| other == reference).map(|(_, build)| build)).cloned()
-    }
-
-    /// As [`Builds::find`], for a call that may have overtaken its build's Solve.
-    pub(super) async fn wait_for(&self, client: u64, reference: &str) -> Option<Arc<Build>> {
+    /// A build of that connection, or else one of another connection: who watches a build need not be who started it. Waits for
+    /// one, because a call may have overtaken its build's Solve.
+    pub(super) async fn find(&self, client: u64, reference: &str) -> Option<Found> {
+        let key = (client, reference.to_owned());
         let mut came = self.came.subscribe();
         let wait = async {
             loop {
                 came.mark_unchanged();
-                if let Some(build) = self.find(client, reference) {
-                    return build;
+                if let Some(found) = self.locked().find(&key) {
+                    return found;
                 }
                 // The sender lives as long as `self`.
                 let _ = came.changed().await;
@@ -62,18 +83,18 @@ impl Builds {
 
     /// The pod that has a build of that ref now.
     pub(super) fn pod_of(&self, reference: &str) -> Option<PodName> {
-        let running = self.locked();
-        running.iter().filter(|((_, other), _)| other == reference).find_map(|(_, build)| build.pod())
+        let table = self.locked();
+        table.running.iter().filter(|((_, other), _)| other == reference).find_map(|(_, build)| build.pod())
     }
 
     /// How many builds of a connection have no pod yet.
     pub(super) fn unplaced(&self, client: u64) -> usize {
-        let running = self.locked();
-        running.iter().filter(|((of, _), build)| *of == client && build.is_unplaced()).count()
+        let table = self.locked();
+        table.running.iter().filter(|((of, _), build)| *of == client && build.is_unplaced()).count()
     }
 
-    fn locked(&self) -> MutexGuard<'_, HashMap<Key, Arc<Build>>> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    fn locked(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -87,11 +108,15 @@ pub(super) struct Registered {
 
 impl Drop for Registered {
     fn drop(&mut self) {
-        let mut running = self.builds.locked();
-        if running.get(&self.key).is_some_and(|present| Arc::ptr_eq(present, &self.build)) {
-            running.remove(&self.key);
+        let mut table = self.builds.locked();
+        if table.running.get(&self.key).is_some_and(|present| Arc::ptr_eq(present, &self.build)) {
+            table.running.remove(&self.key);
         }
-        drop(running);
+        if self.build.is_nothing() {
+            table.nothings.truncate(NOTHINGS - 1);
+            table.nothings.push_front(self.key.clone());
+        }
+        drop(table);
         self.build.end();
     }
 }

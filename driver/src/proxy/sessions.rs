@@ -15,6 +15,9 @@ use super::clues::SharedKey;
 /// How a session says its id (`session/manager.go`, v0.33).
 const ID: &str = "x-docker-expose-session-uuid";
 
+/// The prefix of options by which a client names another session for one of its local directories.
+const LOCAL_SESSION: &str = "local-sessionid:";
+
 /// What names a session: chosen by its client, unique.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct SessionId(Box<[u8]>);
@@ -120,6 +123,11 @@ impl Drop for Opened {
             open.remove(&self.session.id);
         }
     }
+}
+
+/// The sessions that options name for one local directory each.
+pub(super) fn local_sessions(options: &HashMap<String, String>) -> impl Iterator<Item = &String> {
+    options.iter().filter(|(key, _)| key.starts_with(LOCAL_SESSION)).map(|(_, id)| id)
 }
 
 #[cfg(test)]

@@ -13,8 +13,9 @@ use tokio::sync::watch;
 
 use super::answers;
 use super::build::{Build, Stage};
+use super::builds::Found;
 use super::client::Client;
-use super::fanout::{Gone, Reply};
+use super::fanout::{self, Gone, Reply};
 use super::history;
 use super::unary::{self, Question};
 use super::vertex::Step;
@@ -37,11 +38,15 @@ pub(super) async fn serve(request: Request<RecvStream>, mut respond: SendRespons
     let archive = client.archive();
     let found = tokio::select! {
         biased;
-        found = client.node().builds().wait_for(client.id(), &reference) => found,
+        found = client.node().builds().find(client.id(), &reference) => found,
         lease = history::elsewhere(&archive, &reference) => return history::log(&question, respond, lease).await,
         () = unary::cancelled(&mut respond) => return,
     };
-    let Some(build) = found else { return history::unknown(&question, &reference, respond, &archive).await };
+    let build = match found {
+        Some(Found::Build(build)) => build,
+        Some(Found::Nothing) => return fanout::end(&mut respond, Status::new(Code::Ok, "").trailers()),
+        None => return history::unknown(&question, &reference, respond, &archive).await,
+    };
     let Ok(reply) = Reply::begin(&mut respond, answers::now()) else { return };
     let stage = build.stage();
     let mut progress = Progress { build, question, reply, stage, steps: 0 };

@@ -3,13 +3,14 @@
 use std::time::{Duration, Instant};
 
 use buildfleet::backend::{PodPhase, StoryLine};
+use buildfleet_proto::buildkit::StatusRequest;
 use bytes::Bytes;
 use tonic::Code;
 
 use crate::support::buildkitd::seen::End;
 use crate::support::front::{Front, eventually};
 use crate::support::rows::Rows;
-use crate::support::user::build::Watched;
+use crate::support::user::build::{Made, Watched};
 use crate::support::user::plan::Part::{Bridge, Session, Solve, Status};
 use crate::support::user::plan::Plan;
 
@@ -186,4 +187,27 @@ async fn a_probe_that_meets_no_pod_starts_one() {
     front.pods.first_order().await;
     let _pod = front.pod("kube0-a");
     build.await.unwrap().well();
+}
+
+#[tokio::test]
+async fn a_probe_that_wants_nothing_ends_at_once_without_a_pod_however_late_its_progress_is_asked_for() {
+    let front = Front::new();
+    let [pod] = front.ready_pods(["kube0-a"]).await;
+    let user = front.user().await;
+    for (name, order) in [("early", &[Solve, Status][..]), ("late", &[Solve])] {
+        let begun = Instant::now();
+        let plan = Plan { internal: true, ..Plan::new(name).in_order(order, Duration::ZERO) };
+        let probe = user.begin(plan);
+        probe.ping().await.unwrap();
+        probe.give_back(&Made::default()).await.unwrap();
+        let built = probe.end(Ok(())).await;
+        built.well();
+        if name == "late" {
+            let request = StatusRequest { r#ref: name.to_owned() };
+            let mut told = user.control().status(request).await.unwrap().into_inner();
+            assert!(told.message().await.unwrap().is_none());
+        }
+        assert!(begun.elapsed() < Duration::from_secs(1), "{name}: {:?}", begun.elapsed());
+    }
+    assert_eq!(pod.seen.refs(), [""; 0]);
 }

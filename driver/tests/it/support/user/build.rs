@@ -88,8 +88,8 @@ impl Watched {
     }
 }
 
-/// What the frontend gave.
-#[derive(Debug, Clone)]
+/// What the frontend gave; by default nothing, as for one that never ran.
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Made {
     /// The message `Result` as it came: fields that no type here names are given back as well.
     pub(crate) raw: Bytes,
