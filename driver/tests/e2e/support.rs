@@ -14,3 +14,4 @@ pub(crate) mod relay;
 pub(crate) mod scene;
 pub(crate) mod tools;
 pub(crate) mod user;
+pub(crate) mod volume;
