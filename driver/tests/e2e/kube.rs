@@ -11,6 +11,7 @@ mod lifecycle;
 mod many_pods;
 mod memory;
 mod nodes;
+mod options;
 mod parity;
 mod proxied;
 mod records;

@@ -16,3 +16,4 @@ pub(crate) mod scene;
 pub(crate) mod service;
 pub(crate) mod tools;
 pub(crate) mod user;
+pub(crate) mod volume;

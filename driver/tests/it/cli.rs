@@ -91,6 +91,43 @@ async fn create_prints_the_name_and_passes_on_what_was_given() {
 }
 
 #[tokio::test]
+async fn files_are_read_where_the_user_is_and_their_content_is_passed_on() {
+    let machine = Machine::new()
+        .file("patch.yaml", "spec:\n  template: {spec: {hostNetwork: true, dnsPolicy: \"Default\"}}\n")
+        .file("buildkitd.toml", "debug = true\n[registry.\"r:1\"]\nca = [\"ca.pem\"]\n")
+        .file("ca.pem", "a certificate");
+    let home = machine.home();
+    let line = format!("create --name kube --driver local --driver-opt replicas=2,manifest-patch=@{home}/patch.yaml");
+    let ended = machine.run(&line).await;
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let wanted = "\"replicas=2\",\"manifest-patch=spec:\n  template: {spec: {hostNetwork: true, dnsPolicy: \"\"Default\"\"}}\n\"";
+    assert_eq!(machine.created().driver_opt, [wanted]);
+    let spoilt = machine.run(&format!("{line},affinity=@/nowhere --driver-opt topologyspread=@{home}")).await;
+    let missing = "driver option `affinity`: failed to read /nowhere: No such file or directory (os error 2)";
+    let directory = format!("driver option `topologyspread`: failed to read {home}: Is a directory (os error 21)");
+    expect(&spoilt, 2, "", &format!("error: {missing}\n  {directory}\n"));
+
+    std::fs::write(format!("{home}/absolute.toml"), format!("[registry.r]\nca = [\"{home}/ca.pem\"]\n")).unwrap();
+    for option in ["--buildkitd-config", "--config"] {
+        let ended = machine.run(&format!("create --name kube --driver local {option} {home}/absolute.toml")).await;
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        let config = machine.created().buildkitd_config.unwrap();
+        assert_eq!(config.toml, "[registry.r]\nca = [\"certs/r/ca.pem\"]\n");
+        assert_eq!(config.files["certs/r/ca.pem"], "a certificate");
+    }
+    std::fs::write(format!("{home}/wrong.toml"), "[registry.r]\nca = [\"/nowhere\"]\nkeypair = 1\n").unwrap();
+    let option = format!("--buildkitd-config {home}/wrong.toml");
+    let wrong = machine.run(&format!("create --name kube --driver local {option}")).await;
+    let lines = format!(
+        "error: {option}: `registry.\"r\".ca`: failed to read /nowhere: No such file or directory (os error 2)\n  \
+         {option}: `registry.\"r\".keypair` is no list of tables\n"
+    );
+    expect(&wrong, 2, "", &lines);
+    let none = machine.run("create --name kube --driver local --buildkitd-config /nowhere").await;
+    assert!(none.stderr.starts_with("error: failed to read --buildkitd-config /nowhere: No such file"), "{none:?}");
+}
+
+#[tokio::test]
 async fn the_driver_is_kubernetes_where_there_is_a_kubeconfig_and_local_elsewhere() {
     let machine = Machine::new();
     let local = machine.run("create").await;

@@ -131,6 +131,10 @@ impl Machine {
         self.home.path().join("run").display().to_string()
     }
 
+    pub(crate) fn home(&self) -> String {
+        self.home.path().display().to_string()
+    }
+
     /// Writes a file below the home directory.
     pub(crate) fn file(self, name: &str, text: &str) -> Self {
         let path = self.home.path().join(name);

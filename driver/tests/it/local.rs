@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use buildfleet::backend::local::{LocalBackend, Machine};
 use buildfleet::backend::{ApplyError, Backend, DialError, LogsError, LogsWanted, PodPhase, Pods, Transport};
-use buildfleet::builder::{Driver, Endpoint, Node, PodName};
+use buildfleet::builder::{BuildkitdConfig, Driver, Endpoint, Node, PodName};
 use buildfleet::options::DriverOptions;
 use futures::StreamExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -51,6 +51,10 @@ impl Place {
     }
 
     fn backend(&self, flags: &[&str]) -> LocalBackend {
+        self.configured(flags, None)
+    }
+
+    fn configured(&self, flags: &[&str], config: Option<BuildkitdConfig>) -> LocalBackend {
         let supervise: Vec<OsString> = vec![env!("CARGO_BIN_EXE_buildfleet").into(), "supervise-child".into()];
         let machine = Machine::this().with_programs(vec![self.path("bin")], true).with_supervise(supervise);
         let node = Node {
@@ -59,7 +63,7 @@ impl Place {
             driver_opts: BTreeMap::new(),
             platforms: Vec::new(),
             buildkitd_flags: flags.iter().map(ToString::to_string).collect(),
-            config: None,
+            config,
         };
         let Ok(DriverOptions::Local(options)) = DriverOptions::parse(Driver::Local, &node.driver_opts) else {
             panic!("no options are fine");
@@ -145,6 +149,29 @@ async fn as_many_processes_run_as_are_wanted() {
     let pods = until(&backend, |pods| pods.pods.is_empty()).await;
     assert!(is_gone(first) && pods.applied);
     assert!(place.path("state/lap/0/root").exists(), "the cache outlives a stop");
+}
+
+#[tokio::test]
+async fn buildkitd_is_pointed_to_its_configuration_whose_keys_nobody_else_can_read() {
+    let place = Place::new(OBEDIENT);
+    let toml = "[registry.r]\nca = [\"ca.pem\"]\n";
+    let config = BuildkitdConfig::read(toml, |name| Ok(format!("the content of {name}"))).unwrap();
+    let backend = place.configured(&["--debug"], Some(config));
+    backend.apply(1).await.unwrap();
+    place.pid(0).await;
+    let directory = place.path("state/lap/config");
+    let line = eventually(|| std::fs::read_to_string(place.path("state/lap/0/buildkitd.log")).ok()).await;
+    let toml = directory.join("buildkitd.toml");
+    assert!(line.trim().ends_with(&format!("--debug --config {}", toml.display())), "{line}");
+    assert!(!line.contains("/dev/null"), "{line}");
+    let certificate = directory.join("certs/r/ca.pem");
+    assert!(std::fs::read_to_string(&toml).unwrap().contains(certificate.to_str().unwrap()));
+    assert_eq!(std::fs::read_to_string(&certificate).unwrap(), "the content of ca.pem");
+    for (path, wanted) in [(directory.as_path(), 0o700), (certificate.as_path(), 0o600), (toml.as_path(), 0o600)] {
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, wanted, "{path:?}");
+    }
+    backend.delete().await.unwrap();
+    assert!(!directory.exists());
 }
 
 #[tokio::test]

@@ -192,3 +192,55 @@ fn two_nodes_of_a_builder_are_not_the_same_remote() {
     assert_eq!(plan(remote("a", "tcp://h:1"), Some(&kube), NOBODY).unwrap().builder, kube);
     assert_eq!(plan(remote("a", ""), Some(&kube), NOBODY).unwrap().builder, kube);
 }
+
+fn configured(driver: &str, toml: &str) -> CreateRequest {
+    let config = buildfleet_proto::fleet::BuildkitdConfig { toml: toml.to_owned(), ..Default::default() };
+    CreateRequest { buildkitd_config: Some(config), ..request(driver) }
+}
+
+#[test]
+fn a_configuration_stays_until_another_one_is_given() {
+    let kube = created(configured("kubernetes", "debug = true"));
+    let kept = |builder: &Builder| builder.nodes[0].config.as_ref().map(|config| config.toml().to_owned());
+    assert_eq!(kept(&kube).as_deref(), Some("debug = true"));
+    let update = |request: CreateRequest| {
+        let request = CreateRequest { node: "kube0".to_owned(), ..request };
+        plan(request, Some(&kube), NOBODY).unwrap().builder
+    };
+    let scaled = CreateRequest { driver_opt: vec!["replicas=2".to_owned()], ..request("kubernetes") };
+    assert_eq!(kept(&update(scaled)).as_deref(), Some("debug = true"));
+    assert_eq!(kept(&update(configured("kubernetes", "debug = false"))).as_deref(), Some("debug = false"));
+}
+
+#[test]
+fn the_network_is_allowed_by_a_flag_unless_the_configuration_does_so() {
+    for (toml, flags) in [
+        ("insecure-entitlements = [\"network.host\"]", &[][..]),
+        ("insecure-entitlements = [\"security.insecure\"]", &["--allow-insecure-entitlement=network.host"]),
+    ] {
+        assert_eq!(created(configured("kubernetes", toml)).nodes[0].buildkitd_flags, flags, "{toml}");
+    }
+    assert_eq!(created(configured("local", "")).nodes[0].buildkitd_flags, [""; 0]);
+}
+
+#[test]
+fn a_configuration_that_nobody_could_read_is_refused() {
+    let elsewhere =
+        |flags: &str| CreateRequest { buildkitd_flags: flags.to_owned(), ..configured("local", "debug = true") };
+    let at = |endpoint: &str| CreateRequest { endpoint: endpoint.to_owned(), ..configured("remote", "") };
+    for (given, wanted) in [
+        (at("tcp://h:1"), "the remote driver starts no buildkitd"),
+        (elsewhere("--config /etc/buildkit/buildkitd.toml"), "--config among the flags of buildkitd"),
+        (elsewhere("-config=/x"), "--config among the flags of buildkitd"),
+        (configured("kubernetes", "debug ="), "it is no TOML: line 1"),
+        (
+            configured("kubernetes", "[registry.r]\nca = [\"/etc/shadow\"]"),
+            "it names `/etc/shadow`, which is not there",
+        ),
+    ] {
+        let lines = lines(plan(given, None, NOBODY).unwrap_err());
+        assert!(lines.len() == 1 && lines[0].starts_with("--buildkitd-config: "), "{lines:?}");
+        assert!(lines[0].contains(wanted), "{wanted}: {lines:?}");
+    }
+    assert!(plan(elsewhere("--config-x=1"), None, NOBODY).is_ok());
+}

@@ -76,6 +76,8 @@ impl NodeFleet {
             }
             state.upstreams.remove(&upstream.pod);
             state.workers.remove(&upstream.pod);
+            // Of pods that were replaced, the last ones count; when none is left, what was said last.
+            state.learned.workers = state.known_workers();
             if let Some(link) = state.links.get_mut(&upstream.pod) {
                 link.transport = None;
             }
