@@ -107,7 +107,8 @@ fn bakes_and_builds_tell_what_they_made() {
 fn images_are_loaded_into_an_engine() {
     let scene = Scene::kube();
     let builder = one_pod(&scene, "ways", "");
-    load::reaches_an_engine(&scene, &builder);
+    let by_default = one_pod(&scene, "loading", "--driver-opt default-load=true");
+    load::reaches_an_engine(&scene, &builder, &by_default);
     load::fails_without_an_engine_as_in_stock_buildx(&scene);
 }
 
