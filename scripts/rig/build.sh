@@ -4,7 +4,7 @@
 # Debian's programs are unpacked rather than installed, so that no service starts and nothing changes on the machine.
 # Every component has a stamp of what it was made from; a component with a matching stamp is not touched.
 
-rig_components=(runc buildkit buildx containerd kube h2spec docker debian)
+rig_components=(runc buildkit buildx containerd kube h2spec docker debian engine)
 
 # pin COMPONENT MODULE: the version in the component's go.mod, the only place where it is written.
 pin() { awk -v m="$2" '$1 == m {print $2; exit} $1 == "require" && $2 == m {print $3; exit}' "$rig_source/$1/go.mod"; }
@@ -23,7 +23,8 @@ build_runc() {
 
 build_buildkit() {
   local m=github.com/moby/buildkit
-  CGO_ENABLED=0 go_install buildkit -ldflags "-s -w -X $m/version.Version=$(pin buildkit $m)" -o "$bin/" $m/cmd/buildkitd $m/cmd/buildctl
+  CGO_ENABLED=0 go_install buildkit -ldflags "-s -w -X $m/version.Version=$(pin buildkit $m)" -o "$bin/" $m/cmd/buildkitd $m/cmd/buildctl \
+    $m/frontend/dockerfile/cmd/dockerfile-frontend   # for Dockerfiles with a `# syntax=` line
 }
 
 build_buildx() {
@@ -70,6 +71,14 @@ build_debian() {
   unpack_arm64_busybox
 }
 
+# For `--load`: any engine with the API that clients still speak.
+build_engine() {
+  apt_lists
+  unpack_deb docker.io
+  mv "$deb/docker.io/usr/sbin/dockerd" "$deb/docker.io/"; rm -rf "$deb/docker.io/usr"
+  install -D "$deb/docker.io/dockerd" -t "$deb/docker.io/usr/bin"; rm "$deb/docker.io/dockerd"
+}
+
 apt_lists() {
   [ -n "${apt_lists_fresh-}" ] && return
   apt-cache show etcd-server >/dev/null 2>&1 || apt-get update -qq >&2
@@ -102,7 +111,7 @@ unpack_arm64_busybox() {
 # What a component is made from: its pins, and the text of the functions that make it.
 recipe_of() {
   { cat "$rig_source/$1"/go.{mod,sum} 2>/dev/null || true; declare -f "build_$1" go_install
-    case $1 in debian|docker) declare -f unpack_deb unpack_arm64_busybox ;; esac
+    case $1 in debian|docker|engine) declare -f unpack_deb unpack_arm64_busybox ;; esac
     case $1 in docker) installed_docker ;; esac; } | sha256sum | cut -d' ' -f1
 }
 
@@ -155,6 +164,7 @@ cluster_build() {
   for c in "${wanted[@]}"; do built "$c" "$(recipe_of "$c")" || todo+=("$c"); done
   if [ ${#todo[@]} = 0 ]; then say "build: nothing to do for ${wanted[*]}"; exec 9>&-; return; fi
   [[ " ${todo[*]} " == *" runc "* ]] && need_packages gcc libc6-dev libseccomp-dev pkg-config
+  [[ " ${todo[*]} " == *" engine "* ]] && need_packages libdevmapper1.02.1
   need_go "${todo[@]}"
   for c in "${todo[@]}"; do
     recipe=$(recipe_of "$c")

@@ -42,6 +42,15 @@ stage_buildkit() {
   install "$bin/runc" "$1/usr/bin/buildkit-runc"
 }
 
+# For contexts from repositories, as in the images that it stands for; `git submodule` is a script, and the rest is one program.
+stage_git() {
+  local root=$1 git exec
+  git=$(command -v git); exec=$(git --exec-path)
+  install -D "$git" -t "$root/usr/bin"; copy_libraries "$root" "$git"
+  mkdir -p "$root$exec"
+  install "$exec"/git-{submodule,sh-setup,sh-i18n} "$root$exec/"
+}
+
 stage_rootless() {
   local root=$1 f
   mkdir -p "$root/usr/bin"
@@ -65,9 +74,9 @@ image_spec() { # image_spec WORK
   local user='"User":"1000:1000","Volumes":{"/home/user/.local/share/buildkit":{}},"Env":["HOME=/home/user","USER=user","XDG_RUNTIME_DIR=/run/user/1000","TMPDIR=/home/user/.local/tmp","BUILDKIT_HOST=unix:///run/user/1000/buildkit/buildkitd.sock"]'
   cat <<END
 [{"name": "$image_pause", "layers": ["$1/pause"], "config": {"Entrypoint": ["/pause"]}},
- {"name": "$image_buildkit", "layers": ["$1/base", "$1/buildkit"],
+ {"name": "$image_buildkit", "layers": ["$1/base", "$1/git", "$1/buildkit"],
   "config": {"Entrypoint": ["buildkitd"], "Volumes": {"/var/lib/buildkit": {}}}},
- {"name": "$image_rootless", "layers": ["$1/base", "$1/buildkit", "$1/rootless"],
+ {"name": "$image_rootless", "layers": ["$1/base", "$1/git", "$1/buildkit", "$1/rootless"],
   "config": {"Entrypoint": ["rootlesskit", "buildkitd"], $user}},
  {"name": "$image_qemu", "layers": ["$1/base", "$1/qemu"], "config": {"Entrypoint": ["register-qemu"]}}]
 END
@@ -86,11 +95,11 @@ cluster_images() {
   if [ -f "$image_archive" ] && [ "$(cat "$rig_cache/stamp/images" 2>/dev/null)" = "$recipe" ]; then
     say "images: nothing to do"; exec 9>&-; return
   fi
-  need_packages gcc libc6-dev libcap2-bin python3
+  need_packages gcc libc6-dev libcap2-bin python3 git
   mkdir -p "${image_archive%/*}"
   rm -rf "${image_archive%/*}"/work.*
   work=$(mktemp -d "${image_archive%/*}/work.XXXXXX")
-  for c in pause base buildkit rootless qemu; do (umask 022; "stage_$c" "$work/$c"); done
+  for c in pause base git buildkit rootless qemu; do (umask 022; "stage_$c" "$work/$c"); done
   doing="packing of images"
   image_spec "$work" | step "made images" python3 "$rig_source/mkimage.py" "$work/images.tar"
   doing=

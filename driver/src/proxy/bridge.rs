@@ -65,7 +65,10 @@ async fn find(headers: &HeaderMap, client: &Client) -> Result<Arc<Build>, Status
         return Err(Status::new(Code::InvalidArgument, format!("a call needs one {}", wire::BUILD)));
     };
     let reference = reference.to_str().unwrap_or_default();
-    match client.node().builds().find(client.id(), reference).await {
+    let builds = client.node().builds();
+    // Its client says at its end what became of the build, and a build that was refused has ended before that.
+    let found = if builds.has_ended(client.id(), reference) { None } else { builds.find(client.id(), reference).await };
+    match found {
         Some(Found::Build(build)) => Ok(build),
         Some(Found::Nothing) | None => Err(Status::new(Code::NotFound, format!("no such job {reference}"))),
     }
@@ -98,6 +101,7 @@ async fn call(request: Request<RecvStream>, mut respond: SendResponse<Bytes>, bu
     build.call(if method == "Solve" { unary::message::<SolveRequest>(question.body()) } else { None });
     tokio::select! {
         () = unary::cancelled(&mut respond) => {}
+        status = build.left_behind() => forward::refuse(&mut respond, &status),
         end = ask(build, &question, method) => match end {
             Ok(answer) => answer.give(respond).await,
             Err(End::Reset(reason)) => respond.send_reset(reason),

@@ -23,6 +23,7 @@ use crate::fleet::Lease;
 use crate::placement::Placing;
 use crate::wire::{Code, Status};
 
+mod end;
 mod tries;
 
 use tries::{DELIVERED, NotBegun, given_up, limit, not_again};
@@ -199,14 +200,10 @@ impl Build {
             }
             outcome
         });
-        let mut stage = self.stage();
         tokio::select! {
             // The end first: one that was cancelled leaves the placing to the next call that waits.
             biased;
-            over = stage.wait_for(|stage| matches!(stage, Stage::Over(_))) => Err(match over.as_deref() {
-                Ok(Stage::Over(status)) => self.over(status.as_ref()),
-                _ => self.over(None),
-            }),
+            status = self.over() => Err(status),
             outcome = outcome => outcome.clone(),
         }
     }
@@ -220,11 +217,6 @@ impl Build {
             }
             !over
         });
-    }
-
-    /// What a call hears whose build has ended; in BuildKit's words, where it has none of its own.
-    fn over(&self, status: Option<&Status>) -> Status {
-        status.cloned().unwrap_or_else(|| Status::new(Code::NotFound, format!("no such job {}", self.reference())))
     }
 
     async fn begin(self: &Arc<Self>, number: usize, begun: &OnceLock<Instant>) -> Result<Arc<Placed>, Status> {

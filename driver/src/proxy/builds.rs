@@ -16,8 +16,8 @@ const CALLS_APART: Duration = Duration::from_secs(5);
 /// Clients choose refs, so that two connections may use the same one.
 type Key = (u64, String);
 
-/// Builds that ended without a pod and that are still known: their other calls come at most [`CALLS_APART`] later.
-const NOTHINGS: usize = 256;
+/// Builds that have ended and are still known: their other calls come at most [`CALLS_APART`] later.
+const ENDED: usize = 256;
 
 /// What a call finds that names a build.
 #[derive(Debug)]
@@ -38,13 +38,14 @@ pub(super) struct Builds {
 #[derive(Debug, Default)]
 struct Table {
     running: HashMap<Key, Arc<Build>>,
-    nothings: VecDeque<Key>,
+    /// The latest first, and whether a pod ever heard of it.
+    ended: VecDeque<(Key, bool)>,
 }
 
 impl Table {
     fn find(&self, key: &Key) -> Option<Found> {
         let own = self.running.get(key).cloned().map(Found::Build);
-        let nothing = || self.nothings.contains(key).then_some(Found::Nothing);
+        let nothing = || self.ended.contains(&(key.clone(), false)).then_some(Found::Nothing);
         let other = || self.running.iter().find(|((_, other), _)| *other == key.1).map(|(_, build)| Arc::clone(build));
         own.or_else(nothing).or_else(|| other().map(Found::Build))
     }
@@ -55,10 +56,13 @@ impl Builds {
     /// one of that ref already: the calls of the two could not be told apart.
     pub(super) fn register(self: &Arc<Self>, build: &Arc<Build>) -> Option<Registered> {
         let key = (build.client().id(), build.reference().to_owned());
-        match self.locked().running.entry(key.clone()) {
+        let mut table = self.locked();
+        match table.running.entry(key.clone()) {
             Entry::Occupied(_) => return None,
             Entry::Vacant(place) => drop(place.insert(Arc::clone(build))),
         }
+        table.ended.retain(|(ended, _)| *ended != key);
+        drop(table);
         self.came.send_modify(|count| *count += 1);
         Some(Registered { builds: Arc::clone(self), key, build: Arc::clone(build) })
     }
@@ -79,6 +83,11 @@ impl Builds {
             }
         };
         tokio::time::timeout(CALLS_APART, wait).await.ok()
+    }
+
+    /// Whether the connection had a build of that ref and has none now: no other one is on its way.
+    pub(super) fn has_ended(&self, client: u64, reference: &str) -> bool {
+        self.locked().ended.iter().any(|((of, ended), _)| *of == client && ended == reference)
     }
 
     /// The pod that has a build of that ref now.
@@ -112,10 +121,8 @@ impl Drop for Registered {
         if table.running.get(&self.key).is_some_and(|present| Arc::ptr_eq(present, &self.build)) {
             table.running.remove(&self.key);
         }
-        if self.build.is_nothing() {
-            table.nothings.truncate(NOTHINGS - 1);
-            table.nothings.push_front(self.key.clone());
-        }
+        table.ended.truncate(ENDED - 1);
+        table.ended.push_front((self.key.clone(), !self.build.is_nothing()));
         drop(table);
         self.build.end();
     }

@@ -148,7 +148,7 @@ impl Progress {
             tokio::time::sleep(END).await;
         };
         let trailers = tokio::select! {
-            copied = copy(&self.question, pod, &mut self.reply) => copied?,
+            copied = copy(&self.question, pod, &mut self.reply, self.build.left_behind()) => copied?,
             () = left => None,
         };
         // A pod's word on the build's end is final only when its Solve says the same.
@@ -161,8 +161,14 @@ impl Progress {
     }
 }
 
-/// Whole messages only, so that others fit between. `None` when the pod broke off.
-async fn copy(question: &Question, pod: &Lease, reply: &mut Reply) -> Result<Option<HeaderMap>, Gone> {
+/// Whole messages only, so that others fit between. `None` when the pod broke off. A pod that has not said anything when the
+/// build is `over` will not.
+async fn copy(
+    question: &Question,
+    pod: &Lease,
+    reply: &mut Reply,
+    over: impl Future<Output = Status>,
+) -> Result<Option<HeaderMap>, Gone> {
     let begun = async { question.ask(pod.requests().await?).await?.begin().await };
     let (head, mut from) = match begun.await {
         Ok(begun) => begun,
@@ -175,11 +181,15 @@ async fn copy(question: &Question, pod: &Lease, reply: &mut Reply) -> Result<Opt
         return Ok(Some(wire::only_status(head.headers())));
     }
     let mut buffer = BytesMut::new();
+    let mut over = std::pin::pin!(over);
+    let mut heard = false;
     loop {
         let chunk = tokio::select! {
             chunk = from.data() => chunk,
             () = reply.gone() => return Err(Gone),
+            _ = &mut over, if !heard => return Ok(Some(Status::new(Code::Ok, "").trailers())),
         };
+        heard = true;
         let Some(chunk) = chunk else { break };
         let Ok(chunk) = chunk else { return Ok(None) };
         let length = chunk.len();

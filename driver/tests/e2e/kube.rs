@@ -13,6 +13,7 @@ mod memory;
 mod nodes;
 mod options;
 mod parity;
+mod proxied;
 mod records;
 mod silence;
 mod transports;

@@ -18,6 +18,7 @@ mod plugin;
 mod records;
 mod remote;
 mod support;
+mod ways;
 
 #[expect(dead_code, reason = "shared with the hermetic tests, which use more of it")]
 #[path = "../it/support"]

@@ -24,7 +24,7 @@ fn a_buildkitd_at_a_unix_socket_serves_builds_and_outlives_the_builder() {
 #[test]
 fn a_buildkitd_at_a_tcp_port_is_reached_by_mtls_only() {
     let scene = Scene::local();
-    let pki = Pki::make(scene.path("pki"));
+    let pki = Pki::make(scene.path("pki"), &["127.0.0.1"]);
     let address = format!("tcp://127.0.0.1:{}", free_port());
     let server = format!(
         "--tlscacert {} --tlscert {} --tlskey {}",

@@ -6,8 +6,8 @@ use buildfleet_proto::buildkit::StatusRequest;
 use bytes::Bytes;
 use tonic::Code;
 
-use crate::support::buildkitd::FakeBuildkitd;
 use crate::support::buildkitd::seen::End;
+use crate::support::buildkitd::{Clocks, FakeBuildkitd};
 use crate::support::front::{Front, eventually};
 use crate::support::rows::Rows;
 use crate::support::user::User;
@@ -106,6 +106,21 @@ async fn a_session_may_come_when_the_frontend_runs_already() {
     };
     let (built, _session) = tokio::join!(build.finish(), opening);
     assert_eq!(built.well()["bytes"], (2 << 20).to_string());
+}
+
+#[tokio::test]
+async fn a_build_that_its_pod_refuses_is_soon_over_for_all_its_calls() {
+    let front = Front::new();
+    let pod = FakeBuildkitd::start_with("kube0-a", front.directory(), Clocks::REAL);
+    front.pods.run(&pod.name, &pod.socket);
+    front.fleet.watch().wait_for(|snapshot| snapshot.ready == 1).await.map(drop).unwrap();
+    let begun = Instant::now();
+    let built = front.user().await.build(Plan::new("r1").exporter("nowhere", &[])).await;
+    assert!(built.error().message().contains("could not be found"), "{built:#?}");
+    assert_eq!(built.gateway.as_ref().unwrap_err().message(), "no such job r1");
+    assert!(built.status.as_ref().unwrap().is_ok(), "{built:#?}");
+    // BuildKit, which never knew it, looks for it: 3 s for each call of the gateway, and 6 s for its progress.
+    assert!(begun.elapsed() < Duration::from_millis(2500), "{:?}", begun.elapsed());
 }
 
 #[tokio::test]

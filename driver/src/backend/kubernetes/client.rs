@@ -135,7 +135,13 @@ fn config(context: &KubeContext, api_server: Option<String>) -> Result<(Config, 
         }
     };
     config.connect_timeout = Some(CONNECT_TIMEOUT);
-    let server = format!("{name} ({})", config.cluster_url.to_string().trim_end_matches('/'));
+    let through = config.proxy_url.as_ref().and_then(|proxy| {
+        // Who may use the proxy stands before its host.
+        let (scheme, authority) = (proxy.scheme_str()?, proxy.authority()?.as_str());
+        Some(format!(" through {scheme}://{}", authority.rsplit('@').next()?))
+    });
+    let url = config.cluster_url.to_string();
+    let server = format!("{name} ({}{})", url.trim_end_matches('/'), through.unwrap_or_default());
     Ok((config, server))
 }
 

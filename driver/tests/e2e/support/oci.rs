@@ -44,6 +44,18 @@ pub(crate) fn platforms_of_index(index: &Value) -> Vec<String> {
     platforms
 }
 
+/// Whether any file of an unpacked image has these words in it, compressed or not: documents, layers, attestations.
+pub(crate) fn has_words(layout: &Path, words: &str) -> bool {
+    let found = Call::new("sh").arg("-c").arg(r#"find "$1" -type f -exec zcat -f {} + | grep -aqF -e "$2""#);
+    found.arg("sh").arg(layout).arg(words).end().is_success()
+}
+
+/// The digest that the index of a layout names first.
+pub(crate) fn first_digest(layout: &Path) -> String {
+    let index = read(&layout.join("index.json"));
+    index["manifests"][0]["digest"].as_str().expect("a descriptor has a digest").to_owned()
+}
+
 fn platform(of: &Value) -> String {
     format!("{}/{}", of["os"].as_str().unwrap_or_default(), of["architecture"].as_str().unwrap_or_default())
 }

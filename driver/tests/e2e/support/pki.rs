@@ -1,18 +1,19 @@
-//! Certificates for a `buildkitd` that somebody else runs.
+//! Certificates for what others run: a `buildkitd`, a registry.
 
 use std::fs;
 use std::path::PathBuf;
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 
-/// PEM files of one authority, a server for 127.0.0.1 and a client.
+/// PEM files of one authority, a server and a client.
 #[derive(Debug)]
 pub(crate) struct Pki {
     dir: PathBuf,
 }
 
 impl Pki {
-    pub(crate) fn make(dir: PathBuf) -> Self {
+    /// `hosts` are the addresses of the server.
+    pub(crate) fn make(dir: PathBuf, hosts: &[&str]) -> Self {
         fs::create_dir_all(&dir).expect("a directory of our own");
         let mut params = named("test authority", vec![]);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -21,7 +22,8 @@ impl Pki {
         fs::write(dir.join("ca.pem"), certificate.pem()).expect("a file of our own");
         let authority = Issuer::new(params, key);
         let pki = Self { dir };
-        pki.sign(&authority, "server", vec!["127.0.0.1".to_owned()], ExtendedKeyUsagePurpose::ServerAuth);
+        let hosts = hosts.iter().map(|host| (*host).to_owned()).collect();
+        pki.sign(&authority, "server", hosts, ExtendedKeyUsagePurpose::ServerAuth);
         pki.sign(&authority, "client", vec!["client".to_owned()], ExtendedKeyUsagePurpose::ClientAuth);
         pki
     }

@@ -80,6 +80,11 @@ impl Control for Service {
         let request = request.into_inner();
         let _open = (!is_own(&request.r#ref)).then(|| Open::new(&machine.seen, |seen| &seen.solving));
         let driven = request.frontend.is_empty() && request.definition.is_none();
+        // Such a request never becomes a build, as with rights that are not allowed.
+        if let Some(exporter) = request.exporters.iter().find(|exporter| exporter.r#type == "nowhere") {
+            machine.seen.happens(Event::Solve(Box::new(request.clone())));
+            return Err(Status::unknown(format!("exporter \"{}\" could not be found", exporter.r#type)));
+        }
         let mut under_way = machine.jobs.begin(request, driven)?;
         let job = Arc::clone(&under_way.job);
         let solved = machine.solve(&job, driven).await;
