@@ -152,9 +152,7 @@ fn rootless_pods_serve_the_same_ways() {
     let builder = one_pod(&scene, "ways", "--driver-opt rootless=true,transport=exec");
     secrets::reach_the_step_alone(&scene, &builder);
     agent::signs_for_a_step(&scene, &builder);
-    rights::are_refused_unless_asked_for(&scene, &builder);
     cache::survives_in_a_registry(&scene, &builder);
-    contexts::have_names(&scene, &builder);
     contexts::are_layouts(&scene, &builder);
     git::is_cloned_by_the_pod(&scene, &builder);
     definition::runs_without_a_frontend(&scene, &builder);
@@ -169,7 +167,6 @@ fn pods_with_users_of_their_own_serve_the_same_ways() {
     pods::have_users_of_their_own(&scene, &builder);
     secrets::reach_the_step_alone(&scene, &builder);
     cache::survives_in_a_registry(&scene, &builder);
-    contexts::have_names(&scene, &builder);
     git::is_cloned_by_the_pod(&scene, &builder);
     files::name_what_was_pushed(&scene, &builder);
 }

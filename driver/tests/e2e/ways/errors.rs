@@ -14,7 +14,7 @@ const ROWS: [(&str, &str); 12] = [
     ("--file nowhere", ""),
     ("--target nowhere", ""),
     ("--platform linux/s390x", ""),
-    ("--build-context other=oci-layout:///nowhere:1", ""),
+    ("--build-context other=oci-layout://nowhere:1", ""),
     ("--output type=image,push=true,name=127.0.0.1:1/nobody", ""),
     ("--sbom=generator=127.0.0.1:1/nobody", ""),
     // This one is refused before there is a build.
