@@ -238,6 +238,9 @@ pub struct Node {
     /// Only in the answer to Inspect, for a node that runs.
     #[prost(message, optional, tag = "14")]
     pub placement: ::core::option::Option<Placement>,
+    /// The files have their names alone: keys are among them.
+    #[prost(message, optional, tag = "20")]
+    pub buildkitd_config: ::core::option::Option<BuildkitdConfig>,
 }
 /// Where a node's builds go.
 #[derive(Clone, PartialEq, ::prost::Message)]
