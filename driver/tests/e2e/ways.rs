@@ -17,6 +17,7 @@ mod cache;
 mod calls;
 mod contexts;
 mod definition;
+mod errors;
 mod files;
 mod frontend;
 mod git;
@@ -97,6 +98,11 @@ fn bakes_and_builds_tell_what_they_made() {
     files::name_what_was_pushed(&scene, &builder);
     files::go_to_several_places(&scene, &builder);
     attestations::tell_how_it_came_to_be(&scene, &builder);
+}
+
+#[test]
+fn errors_are_those_of_stock_buildx() {
+    errors::are_told_as_by_stock_buildx(&Scene::local());
 }
 
 #[test]
