@@ -171,11 +171,29 @@ fn option_strings_get_their_verdicts() {
 
 #[test]
 fn a_verdict_other_than_that_of_buildx_has_its_reason() {
-    for case in cases(Driver::Kubernetes) {
+    let cases = cases(Driver::Kubernetes);
+    assert!(cases.iter().filter(|case| case.buildx.is_some()).count() >= 150, "too few to compare with");
+    for case in cases {
         let ours = if case.accepted.is_some() { Verdict::Accepted } else { Verdict::Refused };
         let differs = case.buildx.is_some_and(|buildx| buildx != ours);
         assert_eq!(case.reason.is_some(), differs, "{:?}", case.given);
     }
+}
+
+#[test]
+fn the_page_of_differences_has_every_verdict_that_differs() {
+    let mut by_reason: BTreeMap<String, (String, Vec<String>)> = BTreeMap::new();
+    for case in cases(Driver::Kubernetes) {
+        let Some(reason) = case.reason else { continue };
+        let verdicts = if case.accepted.is_some() { "refused, accepted" } else { "accepted, refused" };
+        let given = format!("`{}`", case.given.join("` `").replace('\n', "⏎"));
+        by_reason.entry(reason).or_insert_with(|| (verdicts.to_owned(), Vec::new())).1.push(given);
+    }
+    let mut table = "\n| given, as in | buildx, here | reason |\n|---|---|---|\n".to_owned();
+    for (reason, (verdicts, given)) in by_reason {
+        let _ = writeln!(table, "| {} | {verdicts} | {reason} |", given[..given.len().min(3)].join(", "));
+    }
+    assert_page("docs/compat.md", |page| between(&page, "<!-- verdicts -->\n", "<!-- end: verdicts -->", &table));
 }
 
 #[test]
@@ -277,21 +295,31 @@ fn mutated_option_strings_never_panic_and_are_judged_twice_alike() {
 
 #[test]
 fn the_reference_page_says_what_the_tables_say() {
-    let path = repository("docs/driver-options.md");
-    let page = std::fs::read_to_string(&path).unwrap();
-    let mut wanted = page.clone();
-    for driver in DRIVERS {
-        let (start, end) = (format!("<!-- keys: {driver} -->\n"), format!("<!-- end: {driver} -->"));
-        let (head, rest) = wanted.split_once(&start).unwrap_or_else(|| panic!("{start} is missing"));
-        let (_, tail) = rest.split_once(&end).unwrap_or_else(|| panic!("{end} is missing"));
-        let mut table = "\n| key | accepted | default | what it does |\n|---|---|---|---|\n".to_owned();
-        for key in keys(driver) {
-            let _ = writeln!(table, "| `{}` | {} | {} | {} |", key.name, key.accepts, key.default, key.doc);
+    assert_page("docs/driver-options.md", |mut page| {
+        for driver in DRIVERS {
+            let mut table = "\n| key | accepted | default | what it does |\n|---|---|---|---|\n".to_owned();
+            for key in keys(driver) {
+                let _ = writeln!(table, "| `{}` | {} | {} | {} |", key.name, key.accepts, key.default, key.doc);
+            }
+            page = between(&page, &format!("<!-- keys: {driver} -->\n"), &format!("<!-- end: {driver} -->"), &table);
         }
-        wanted = format!("{head}{start}{table}\n{end}{tail}");
-    }
+        page
+    });
+}
+
+/// The page with this text between two marks.
+fn between(page: &str, start: &str, end: &str, text: &str) -> String {
+    let (head, rest) = page.split_once(start).unwrap_or_else(|| panic!("{start} is missing"));
+    let (_, tail) = rest.split_once(end).unwrap_or_else(|| panic!("{end} is missing"));
+    format!("{head}{start}{text}\n{end}{tail}")
+}
+
+/// The page is what is made of it.
+fn assert_page(path: &str, make: impl Fn(String) -> String) {
+    let page = std::fs::read_to_string(repository(path)).unwrap();
+    let wanted = make(page.clone());
     if blessing() {
-        std::fs::write(&path, &wanted).unwrap();
+        std::fs::write(repository(path), &wanted).unwrap();
     } else {
         assert_eq!(page, wanted, "run BUILDFLEET_BLESS=1 cargo test -p buildfleet options");
     }

@@ -31,11 +31,7 @@ mod secrets;
 /// A builder of one pod, which is ready.
 fn one_pod<'a>(scene: &'a Scene, name: &'static str, more: &str) -> Builder<'a> {
     let namespace = scene.namespace().name();
-    scene.create(
-        name,
-        &format!("--driver kubernetes --bootstrap --driver-opt namespace={namespace}")
-            .replace("--driver-opt namespace", &format!("{more} --driver-opt namespace")),
-    )
+    scene.create(name, &format!("--driver kubernetes --bootstrap --driver-opt namespace={namespace} {more}"))
 }
 
 /// The same, of a `buildkitd` that is told how to speak to registries: to the cluster's own, and to others.
@@ -107,7 +103,8 @@ fn bakes_and_builds_tell_what_they_made() {
 fn images_are_loaded_into_an_engine() {
     let scene = Scene::kube();
     let builder = one_pod(&scene, "ways", "");
-    load::reaches_an_engine(&scene, &builder);
+    let by_default = one_pod(&scene, "loading", "--driver-opt default-load=true");
+    load::reaches_an_engine(&scene, &builder, &by_default);
     load::fails_without_an_engine_as_in_stock_buildx(&scene);
 }
 
@@ -146,7 +143,7 @@ fn two_nodes_push_one_image_to_a_registry_with_its_own_authority() {
 #[test]
 fn rootless_pods_serve_the_same_ways() {
     let scene = Scene::kube();
-    let builder = one_pod(&scene, "ways", "--driver-opt rootless=true");
+    let builder = one_pod(&scene, "ways", "--driver-opt rootless=true,transport=exec");
     secrets::reach_the_step_alone(&scene, &builder);
     agent::signs_for_a_step(&scene, &builder);
     rights::are_refused_unless_asked_for(&scene, &builder);
@@ -162,7 +159,7 @@ fn rootless_pods_serve_the_same_ways() {
 #[test]
 fn pods_with_users_of_their_own_serve_the_same_ways() {
     let scene = Scene::kube();
-    let builder = one_pod(&scene, "ways", "--driver-opt hostusers=false");
+    let builder = one_pod(&scene, "ways", "--driver-opt hostusers=false,transport=port-forward");
     pods::have_users_of_their_own(&scene, &builder);
     secrets::reach_the_step_alone(&scene, &builder);
     cache::survives_in_a_registry(&scene, &builder);

@@ -87,3 +87,22 @@ async fn a_remark_stands_beside_a_pod_until_it_answers() {
     ready(&fleet, 1).await;
     assert_eq!(seen().reason, None);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_pods_said_of_themselves_is_forgotten_with_them_while_others_are_there() {
+    let pods = FakePods::new();
+    let fleet = pods.fleet(Remembered::default());
+    pods.set("kube0-a", Running);
+    ready(&fleet, 1).await;
+    pods.tell(|told| told.version = "v0.34.0".to_owned());
+    pods.set("kube0-b", Running);
+    ready(&fleet, 2).await;
+    let told = |snapshot: &crate::fleet::NodeSnapshot| snapshot.remembered.reported().versions;
+    assert_eq!(told(&fleet.watch().borrow()), ["v0.33.1", "v0.34.0"]);
+    for name in ["kube0-a", "kube0-b"] {
+        pods.end(name);
+        let mut snapshots = fleet.watch();
+        let now = snapshots.wait_for(|snapshot| told(snapshot) == ["v0.34.0"]);
+        tokio::time::timeout(Duration::from_secs(10), now).await.expect("the last word counts").unwrap();
+    }
+}

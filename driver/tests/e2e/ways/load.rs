@@ -55,13 +55,15 @@ impl Drop for Engine {
     }
 }
 
-pub(super) fn reaches_an_engine(scene: &Scene, builder: &Builder<'_>) {
+/// The second builder loads what has no output.
+pub(super) fn reaches_an_engine(scene: &Scene, builder: &Builder<'_>, by_default: &Builder<'_>) {
     let engine = Engine::start(&scene.path("engine"));
     let context =
         scene.contexts().with("loaded", "RUN echo \"loaded $((6 * 7))\" >/word\nCMD [\"/bin/cat\", \"/word\"]\n");
     builder.buildx(&context, "--load -t loaded:by-flag").env("DOCKER_HOST", &engine.address).succeeds();
     let words = "--output type=docker,name=loaded:by-output";
     builder.buildx(&context, words).env("DOCKER_HOST", &engine.address).succeeds();
+    by_default.buildx(&context, "-t loaded:by-default").env("DOCKER_HOST", &engine.address).succeeds();
     // buildctl knows no engine, and makes what one reads.
     let pipe = format!(
         "buildctl --addr {} build --frontend dockerfile.v0 --local context={1} --local dockerfile={1} \
@@ -71,7 +73,7 @@ pub(super) fn reaches_an_engine(scene: &Scene, builder: &Builder<'_>) {
         engine.address
     );
     scene.shell(&pipe).succeeds().says("loaded:by-buildctl");
-    for tag in ["by-flag", "by-output", "by-buildctl"] {
+    for tag in ["by-flag", "by-output", "by-default", "by-buildctl"] {
         let image = engine.docker(&format!("image inspect loaded:{tag}")).succeeds().json();
         assert_eq!(image[0]["Config"]["Cmd"].to_string(), r#"["/bin/cat","/word"]"#, "{image:#}");
         let saved = scene.path(&format!("saved-{tag}.tar"));

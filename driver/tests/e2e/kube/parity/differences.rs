@@ -8,8 +8,8 @@ pub(super) struct Difference {
     path: &'static str,
     stock: Is,
     ours: Is,
-    #[expect(dead_code, reason = "for its reader, who finds it beside the failure")]
-    reason: &'static str,
+    /// As docs/compat.md has it.
+    pub(super) reason: &'static str,
 }
 
 /// What a field is on one side.
