@@ -53,8 +53,8 @@ pub struct PodUsage {
 pub enum UsageError {
     #[error("somebody else runs its pods, and only they see what these use")]
     Unsupported,
-    #[error("failed to ask for what the pods use")]
-    Failed(#[source] BoxError),
+    #[error(transparent)]
+    Failed(BoxError),
 }
 
 /// A span of time for people: milliseconds where it is short.

@@ -31,7 +31,7 @@ pub(super) fn builder(name: &str, namespace: &str, objects: &[Value]) -> BTreeMa
     fields.retain(|path, _| {
         let below =
             |field: &&str| path.strip_prefix(*field).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
-        !OF_ONE.iter().any(|field| below(field)) && !OF_CONTROLLERS.iter().any(|field| below(field))
+        !OF_ONE.iter().any(&below) && !OF_CONTROLLERS.iter().any(below)
     });
     let mut fields: BTreeMap<String, String> = fields.into_iter().map(|(path, value)| (short(&path), value)).collect();
     assert_eq!(fields.remove("metadata.namespace").as_deref(), Some(namespace));
