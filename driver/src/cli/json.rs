@@ -167,6 +167,6 @@ impl From<fleet::Pod> for PodView {
 #[serde(rename_all = "PascalCase")]
 pub(super) struct Done<'a> {
     pub(super) name: &'a str,
-    /// `removed`, `stopped`, `left` or `current`.
+    /// `removed`, `started`, `stopped`, `left` or `current`.
     pub(super) result: &'a str,
 }
