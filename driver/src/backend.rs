@@ -16,10 +16,13 @@ use tokio::sync::watch;
 
 use crate::builder::PodName;
 
+mod finding;
 pub mod kubernetes;
 pub mod local;
 pub mod remote;
 mod tcp;
+
+pub use finding::{Finding, PodUsage, UsageError, Verdict};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -43,6 +46,16 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
 
     /// Removes all that `apply` made and returns when it is gone or going. Nothing to remove is success.
     async fn delete(&self) -> Result<(), DeleteError>;
+
+    /// What works of what the node needs, and what does not. Starts nothing. Bounded by the caller.
+    async fn examine(&self) -> Vec<Finding> {
+        Vec::new()
+    }
+
+    /// What the pods use now.
+    async fn usage(&self) -> Result<Vec<PodUsage>, UsageError> {
+        Err(UsageError::Unsupported)
+    }
 }
 
 /// A byte stream in both directions.

@@ -8,25 +8,35 @@ use clap::{Parser, Subcommand};
 
 use self::client::Client;
 use self::failure::{Exit, Failure};
+use self::fields::{Shape, Template};
 use self::output::{Format, say};
 use self::progress::Style;
 use crate::settings::{Environment, Process, Settings};
 
+mod buildkit;
 mod buildx;
 mod choice;
 mod client;
 mod completion;
 mod create;
 mod daemon;
+mod dial_stdio;
+mod doctor;
+mod du;
 mod failure;
+mod fields;
 mod files;
+mod filter;
+mod history;
 mod inspect;
 mod json;
 mod logs;
 mod ls;
+mod man;
 mod output;
 mod platforms;
 mod progress;
+mod prune;
 mod rm;
 #[cfg(test)]
 mod samples;
@@ -35,6 +45,8 @@ mod socket;
 mod start;
 mod stop;
 mod table;
+mod top;
+mod units;
 mod version;
 
 /// Local sockets in front of a fleet of BuildKit pods
@@ -43,9 +55,9 @@ mod version;
 struct Cli {
     #[command(subcommand)]
     command: Command,
-    /// The shape of the output; json is one document per line
-    #[arg(long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
-    format: Format,
+    /// The shape of the output: text, json (one document per line), or for lists fields as in '{{.Name}}'
+    #[arg(long, global = true, default_value = "text", hide_default_value = true, value_name = "FORMAT")]
+    format: Shape,
     /// Print no progress and no notes, only errors, warnings and the output
     #[arg(long, short, global = true)]
     quiet: bool,
@@ -62,12 +74,31 @@ enum Command {
     Inspect(inspect::Args),
     Socket(socket::Args),
     Use(select::Args),
+    Start(start::Args),
     Stop(stop::Args),
     Rm(rm::Args),
     Logs(logs::Args),
+    Du(du::Args),
+    Prune(prune::Args),
+    History(history::Args),
+    Top(top::Args),
+    Doctor(doctor::Args),
+    DialStdio(dial_stdio::Args),
     Daemon(daemon::Args),
     Version(version::Args),
     Completion(completion::Args),
+    Man(man::Args),
+}
+
+impl Command {
+    /// Whether its output can be made of fields.
+    fn lists(&self) -> bool {
+        match self {
+            Self::Ls(_) | Self::Du(_) | Self::Top(_) => true,
+            Self::History(args) => args.lists(),
+            _ => false,
+        }
+    }
 }
 
 /// Runs one command and returns what the process ends with.
@@ -94,10 +125,19 @@ pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
 
 fn execute(cli: Cli) -> Result<(), Failure> {
     let Cli { command, format, quiet } = cli;
+    let (format, fields) = match format {
+        Shape::Text => (Format::Text, None),
+        Shape::Json => (Format::Json, None),
+        Shape::Fields(template) if command.lists() => (Format::Text, Some(template)),
+        Shape::Fields(_) => {
+            return Err(Failure::usage("this command lists nothing: its --format is text or json, and has no fields"));
+        }
+    };
     let settings = Settings::read(&Process);
-    // Neither needs a working environment.
+    // None of them needs a working environment.
     let command = match command {
         Command::Completion(args) => return completion::run(&args),
+        Command::Man(args) => return man::run(&args, quiet),
         Command::Version(args) => return block_on(version::run(args, settings.as_ref().ok(), format)),
         command => command,
     };
@@ -106,7 +146,7 @@ fn execute(cli: Cli) -> Result<(), Failure> {
         return daemon::run(&args, settings);
     }
     let progress = Style::of_stderr(quiet, &settings, &Process);
-    let context = Context { settings, format, quiet, progress };
+    let context = Context { settings, format, fields, quiet, progress };
     block_on(async {
         match command {
             Command::Create(args) => create::run(*args, &context).await,
@@ -114,11 +154,18 @@ fn execute(cli: Cli) -> Result<(), Failure> {
             Command::Inspect(args) => inspect::run(args, &context).await,
             Command::Socket(args) => socket::run(args, &context).await,
             Command::Use(args) => select::run(args, &context).await,
+            Command::Start(args) => start::run(args, &context).await,
             Command::Stop(args) => stop::run(args, &context).await,
             Command::Rm(args) => rm::run(args, &context).await,
             Command::Logs(args) => logs::run(args, &context).await,
+            Command::Du(args) => du::run(args, &context).await,
+            Command::Prune(args) => prune::run(args, &context).await,
+            Command::History(args) => history::run(args, &context).await,
+            Command::Top(args) => top::run(args, &context).await,
+            Command::Doctor(args) => doctor::run(args, &context).await,
+            Command::DialStdio(args) => dial_stdio::run(args, &context).await,
             // Done above.
-            Command::Daemon(_) | Command::Version(_) | Command::Completion(_) => Ok(()),
+            Command::Daemon(_) | Command::Version(_) | Command::Completion(_) | Command::Man(_) => Ok(()),
         }
     })
 }
@@ -127,7 +174,10 @@ fn execute(cli: Cli) -> Result<(), Failure> {
 fn block_on(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::other(format!("failed to start the runtime: {error}")))?;
-    runtime.block_on(command)
+    let ended = runtime.block_on(command);
+    // A thread may still wait for a key or for the end of stdin, which nobody reads any more.
+    runtime.shutdown_background();
+    ended
 }
 
 /// What every command has at hand.
@@ -135,6 +185,8 @@ fn block_on(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Fa
 struct Context {
     settings: Settings,
     format: Format,
+    /// In the place of `format`, for commands that list.
+    fields: Option<Template>,
     quiet: bool,
     progress: Style,
 }
@@ -241,7 +293,8 @@ mod tests {
             ("use", ErrorKind::MissingRequiredArgument),
             ("logs", ErrorKind::MissingRequiredArgument),
             ("logs kube0 --tail 0", ErrorKind::ValueValidation),
-            ("ls --format yaml", ErrorKind::InvalidValue),
+            ("ls --format yaml", ErrorKind::ValueValidation),
+            ("ls --format {{.Name", ErrorKind::ValueValidation),
             ("list", ErrorKind::InvalidSubcommand),
             ("completion cmd", ErrorKind::InvalidValue),
         ] {

@@ -6,6 +6,9 @@
 /// A point in time, as all of the messages below tell it.
 pub use prost_types::Timestamp;
 
+/// A message of a type that it names itself.
+pub use prost_types::Any;
+
 /// BuildKit's control API (`moby.buildkit.v1`), cut down to the fields that are read or written here.
 pub mod buildkit {
     #![allow(missing_debug_implementations, unreachable_pub, unused_qualifications, clippy::all)]

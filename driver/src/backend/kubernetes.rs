@@ -5,7 +5,10 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{ApplyError, Backend, DeleteError, DialError, Dialed, LogStream, LogsError, LogsWanted, Pods};
+use super::{
+    ApplyError, Backend, DeleteError, DialError, Dialed, Finding, LogStream, LogsError, LogsWanted, PodPhase, PodUsage,
+    Pods, UsageError,
+};
 use crate::builder::{KubeContext, Node, PodName};
 use crate::manifest::{self, CONTAINER as BUILDKITD};
 use crate::options::KubernetesOptions;
@@ -17,9 +20,12 @@ mod client;
 mod context;
 mod dial;
 mod errors;
+mod examine;
 mod follow;
 mod logs;
+mod metrics;
 mod remove;
+mod rights;
 mod story;
 mod view;
 
@@ -123,5 +129,20 @@ impl Backend for KubernetesBackend {
             }
             outcome => outcome,
         }
+    }
+
+    async fn examine(&self) -> Vec<Finding> {
+        let pods = self.pods().borrow().clone();
+        let running = pods.pods.iter().find(|pod| pod.phase == PodPhase::Running).map(|pod| pod.name.clone());
+        let running = running.map(|pod| {
+            let address = self.shared.read(|view| view.address(&pod));
+            (pod, address)
+        });
+        examine::examine(&self.cluster, &self.target, &self.dialer, running).await
+    }
+
+    async fn usage(&self) -> Result<Vec<PodUsage>, UsageError> {
+        let connection = self.cluster.connection().await.map_err(|error| UsageError::Failed(error.into()))?;
+        metrics::usage(&connection, &self.target).await
     }
 }

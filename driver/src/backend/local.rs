@@ -11,7 +11,10 @@ use futures::StreamExt;
 use tokio::net::UnixStream;
 use tokio::sync::watch;
 
-use super::{ApplyError, Backend, DeleteError, DialError, Dialed, LogStream, LogsError, LogsWanted, Pods, Transport};
+use super::{
+    ApplyError, Backend, DeleteError, DialError, Dialed, Finding, LogStream, LogsError, LogsWanted, PodUsage, Pods,
+    Transport, UsageError, Verdict,
+};
 use crate::builder::{Node, PodName};
 use crate::options::LocalOptions;
 
@@ -25,6 +28,7 @@ mod places;
 mod publish;
 mod removal;
 mod supervisor;
+mod usage;
 
 pub use machine::Machine;
 
@@ -222,5 +226,38 @@ impl Backend for LocalBackend {
         }
         self.publisher.applied(false);
         Ok(())
+    }
+
+    async fn examine(&self) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        match self.machine.launch(&self.options, &self.node.buildkitd_flags) {
+            Ok(Launch::Root { programs, .. }) => {
+                findings.push(Finding::new(Verdict::Works, "buildkitd", programs.buildkitd.display().to_string()));
+                let text = "not needed: the daemon runs as root";
+                findings.push(Finding::new(Verdict::Note, "user namespaces", text));
+            }
+            Ok(Launch::Rootless { programs, rootlesskit }) => {
+                let text = format!("{}, by {}", programs.buildkitd.display(), rootlesskit.display());
+                findings.push(Finding::new(Verdict::Works, "buildkitd", text));
+                findings.push(match self.machine.namespace_suspect() {
+                    None => Finding::new(Verdict::Works, "user namespaces", "switched on, with subordinate ids"),
+                    Some(suspect) => Finding::new(Verdict::Warning, "user namespaces", suspect),
+                });
+            }
+            Err(error) => {
+                let finding = Finding::new(Verdict::Fails, "buildkitd", crate::report::chain(&error));
+                findings.push(match error.hint() {
+                    Some(hint) => finding.hint(hint),
+                    None => finding,
+                });
+            }
+        }
+        findings
+    }
+
+    async fn usage(&self) -> Result<Vec<PodUsage>, UsageError> {
+        let pods = self.publisher.subscribe().borrow().pods.clone();
+        let places = pods.into_iter().filter_map(|pod| Some((pod.name.clone(), self.places_of(&pod.name)?.root)));
+        Ok(usage::usage(places.collect()).await)
     }
 }

@@ -1,14 +1,15 @@
 //! A `buildkitd` at a unix or TCP address that somebody else runs: never started and never stopped here.
 
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::watch;
 
+use super::finding::span;
 use super::{
-    ApplyError, Backend, ByteStream, DeleteError, DialError, Dialed, LogStream, LogsError, LogsWanted, Pod, PodPhase,
-    Pods, StoryLine, Transport, tcp,
+    ApplyError, Backend, ByteStream, DeleteError, DialError, Dialed, Finding, LogStream, LogsError, LogsWanted, Pod,
+    PodPhase, Pods, StoryLine, Transport, Verdict, tcp,
 };
 use crate::builder::{Node, PodName, RemoteAddress};
 use crate::options::RemoteOptions;
@@ -156,5 +157,16 @@ impl Backend for RemoteBackend {
 
     async fn delete(&self) -> Result<(), DeleteError> {
         Ok(())
+    }
+
+    async fn examine(&self) -> Vec<Finding> {
+        let begun = Instant::now();
+        vec![match self.connect().await {
+            Ok(_stream) => {
+                let text = format!("{} in {}", self.address, span(begun.elapsed()));
+                Finding::new(Verdict::Works, self.transport().to_string(), text)
+            }
+            Err(error) => Finding::new(Verdict::Fails, self.transport().to_string(), crate::report::chain(&error)),
+        }]
     }
 }

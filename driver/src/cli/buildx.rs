@@ -9,6 +9,7 @@ use std::time::Duration;
 use buildfleet_proto::fleet::Builder;
 use tokio::time::Instant;
 
+pub(super) use self::examine::examine;
 use self::find::{Found, find};
 use self::plan::{Known, Step};
 use self::tool::{Tool, ToolError};
@@ -19,6 +20,7 @@ use crate::builder::{BuilderName, Platform};
 use crate::report;
 use crate::settings::Process;
 
+mod examine;
 mod find;
 mod plan;
 mod tool;

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use buildfleet_proto::fleet::fleet_client::FleetClient;
 use buildfleet_proto::fleet::{
-    BootstrapRequest, Builder, CreateRequest, CreateResponse, InspectRequest, LeaveRequest, ListRequest, ListResponse,
-    LogChunk, LogsRequest, Progress, RemoveRequest, StopRequest, UseRequest, VersionRequest, VersionResponse,
+    BootstrapRequest, Builder, CreateRequest, CreateResponse, ExamineRequest, Finding, InspectRequest, LeaveRequest,
+    ListRequest, ListResponse, LogChunk, LogsRequest, Progress, RemoveRequest, StopRequest, UsageRequest,
+    UsageResponse, UseRequest, VersionRequest, VersionResponse,
 };
 use tonic::transport::Channel;
 use tonic::{Response, Status, Streaming};
@@ -97,6 +98,16 @@ impl Client {
 
     pub(super) async fn logs(&mut self, request: LogsRequest) -> Result<Streaming<LogChunk>, Failure> {
         bounded(self.0.logs(request)).await
+    }
+
+    pub(super) async fn examine(&mut self, request: ExamineRequest) -> Result<Vec<Finding>, Failure> {
+        let answer = bounded(self.0.examine(request)).await;
+        Ok(answer.map_err(|failure| failure.doing("examine what the builder needs"))?.findings)
+    }
+
+    pub(super) async fn usage(&mut self, builder: &str) -> Result<UsageResponse, Failure> {
+        let answer = bounded(self.0.usage(UsageRequest { builder: builder.to_owned() })).await;
+        answer.map_err(|failure| failure.doing(format!("ask what {} uses", called(builder))))
     }
 
     /// To an error about a name that is not there: the names that are.

@@ -1,6 +1,6 @@
 //! `buildfleet inspect`: all that is known of one builder.
 
-use buildfleet_proto::fleet::{Builder, Node, Placement};
+use buildfleet_proto::fleet::{Builder, BuildkitdConfig, Node, Placement};
 
 use super::failure::Failure;
 use super::json::BuilderView;
@@ -59,7 +59,7 @@ fn text(builder: &Builder) -> String {
 fn node_text(node: &Node) -> String {
     let mut lines = vec![line("Name:", &node.name), line("Endpoint:", &node.endpoint)];
     if !node.driver_opts.is_empty() {
-        let mut opts: Vec<String> = node.driver_opts.iter().map(|(key, value)| format!("{key}=\"{value}\"")).collect();
+        let mut opts: Vec<String> = node.driver_opts.iter().map(|(key, value)| format!("{key}={value:?}")).collect();
         opts.sort();
         lines.push(line("Driver Options:", &opts.join(" ")));
     }
@@ -105,6 +105,19 @@ fn node_text(node: &Node) -> String {
         text.push_str("Labels:\n");
         text.push_str(&columns(&rows, 0, 1));
     }
+    if let Some(config) = &node.buildkitd_config {
+        text.push_str(&configured(config));
+    }
+    text
+}
+
+/// The files that `buildkitd` is configured by, as buildx shows them. Certificates and keys are not for a terminal.
+fn configured(config: &BuildkitdConfig) -> String {
+    let mut text = "File#buildkitd.toml:\n".to_owned();
+    config.toml.lines().for_each(|line| text.push_str(&format!(" > {}\n", printable(line))));
+    let mut names: Vec<&String> = config.files.keys().collect();
+    names.sort();
+    names.into_iter().for_each(|name| text.push_str(&format!("File#{}\n", printable(name))));
     text
 }
 
@@ -185,6 +198,20 @@ mod tests {
              2026-11-21 11:15:00 +0000 UTC  r1   a0-0  two lines\n"
         );
         assert!(node_text(&node(Vec::new())).ends_with("\nBuilds: none since the daemon was started\n"));
+    }
+
+    #[test]
+    fn a_configuration_is_shown_without_its_keys_and_an_option_in_one_line() {
+        let files = [("certs/r/key.pem".to_owned(), String::new()), ("certs/r/ca.pem".to_owned(), String::new())];
+        let config = BuildkitdConfig { toml: "debug = true\n[worker.oci]\n".into(), files: files.into() };
+        let driver_opts = [("affinity".to_owned(), "a: \"b\"\nc: d".to_owned())].into();
+        let node = Node { name: "a0".into(), driver_opts, buildkitd_config: Some(config), ..Node::default() };
+        assert_eq!(
+            node_text(&node),
+            "Name:           a0\nEndpoint:\nDriver Options: affinity=\"a: \\\"b\\\"\\nc: d\"\nStatus:\n\
+             Socket:         unix://\nPods:           0 of 0 ready\nFile#buildkitd.toml:\n > debug = true\n \
+             > [worker.oci]\nFile#certs/r/ca.pem\nFile#certs/r/key.pem\n"
+        );
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The documents of `--format json`. Field names are those of `docker buildx ls --format json` where it has the field.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use buildfleet_proto::fleet;
 use serde::Serialize;
@@ -44,6 +44,16 @@ struct NodeView {
     pods: Vec<PodView>,
     #[serde(skip_serializing_if = "Option::is_none")]
     placement: Option<PlacementView>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    config: Option<ConfigView>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct ConfigView {
+    toml: String,
+    /// Names alone.
+    files: BTreeSet<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -111,6 +121,7 @@ impl From<fleet::Node> for NodeView {
             pods,
             worker_labels,
             placement,
+            buildkitd_config,
         } = node;
         Self {
             name,
@@ -127,6 +138,8 @@ impl From<fleet::Node> for NodeView {
             wanted,
             pods: pods.into_iter().map(Into::into).collect(),
             placement: placement.map(Into::into),
+            config: buildkitd_config
+                .map(|config| ConfigView { toml: config.toml, files: config.files.into_keys().collect() }),
         }
     }
 }
@@ -154,6 +167,6 @@ impl From<fleet::Pod> for PodView {
 #[serde(rename_all = "PascalCase")]
 pub(super) struct Done<'a> {
     pub(super) name: &'a str,
-    /// `removed`, `stopped`, `left` or `current`.
+    /// `removed`, `started`, `stopped`, `left` or `current`.
     pub(super) result: &'a str,
 }

@@ -4,8 +4,9 @@ use buildfleet_proto::fleet::{Builder, ListResponse};
 
 use super::client::CREATE_ONE;
 use super::failure::Failure;
+use super::fields::{Column, Row};
 use super::json::BuilderView;
-use super::output::{Format, json_line, print};
+use super::output::{Format, json_line, json_value, print};
 use super::table::{columns, printable};
 use super::{Context, platforms};
 
@@ -20,6 +21,9 @@ pub(super) struct Args {
 pub(super) async fn run(args: Args, context: &Context) -> Result<(), Failure> {
     let ListResponse { builders, warnings } = context.client().await?.list_with_warnings().await?;
     warnings.iter().for_each(|warning| context.warning(&printable(warning)));
+    if let Some(fields) = &context.fields {
+        return print(fields.render(&COLUMNS, &rows(&builders, args.no_trunc)?)?);
+    }
     if context.format == Format::Json {
         let lines: Result<String, Failure> =
             builders.into_iter().map(|builder| json_line(&BuilderView::from(builder))).collect();
@@ -37,13 +41,53 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<(), Failure> {
     Ok(())
 }
 
+/// buildx's fields, and where to connect to.
+const COLUMNS: [Column; 8] = [
+    Column { name: "Name", header: "NAME/NODE" },
+    Column { name: "DriverEndpoint", header: "DRIVER/ENDPOINT" },
+    Column { name: "LastActivity", header: "LAST ACTIVITY" },
+    Column { name: "Status", header: "STATUS" },
+    Column { name: "Buildkit", header: "BUILDKIT" },
+    Column { name: "Platforms", header: "PLATFORMS" },
+    Column { name: "Error", header: "ERROR" },
+    Column { name: "Socket", header: "SOCKET" },
+];
+
+/// A row per builder, and after it one per node, as buildx has them.
+fn rows(builders: &[Builder], no_trunc: bool) -> Result<Vec<Row>, Failure> {
+    let mut rows = Vec::new();
+    for builder in builders {
+        let last = builder.last_activity.map(|at| at.to_string()).unwrap_or_default();
+        let cells = [&builder.name, &builder.driver, &last, "", "", "", "", &builder.socket];
+        let json = json_value(&BuilderView::from(builder.clone()))?;
+        let row = Row::new(cells.map(str::to_owned).to_vec(), json.clone());
+        rows.push(row.in_table(&COLUMNS, "Name", marked(builder)));
+        for (at, node) in builder.nodes.iter().enumerate() {
+            let marked = platforms::marked(&node.platforms, &node.worker_platforms);
+            let platforms = marked.join(", ");
+            let (version, reason) = (&node.buildkit_version, node.reason.trim());
+            let cells = [&node.name, &node.endpoint, "", &node.status, version, &platforms, reason, &node.socket];
+            let row = Row::new(cells.map(str::to_owned).to_vec(), json["Nodes"][at].clone());
+            let row = row.in_table(&COLUMNS, "Name", format!(" \\_ {}", node.name));
+            let row = row.in_table(&COLUMNS, "DriverEndpoint", format!(" \\_ {}", node.endpoint));
+            let shown = if no_trunc { platforms.clone() } else { platforms::grouped(&marked) };
+            rows.push(row.in_table(&COLUMNS, "Platforms", shown));
+        }
+    }
+    Ok(rows)
+}
+
+/// The name, marked when it is the current one's.
+fn marked(builder: &Builder) -> String {
+    format!("{}{}", builder.name, if builder.current { "*" } else { "" })
+}
+
 /// buildx's table: a row per builder, and below it one per node.
 fn table(builders: &[Builder], no_trunc: bool) -> String {
     let row = |cells: [&str; 5]| cells.map(str::to_owned).to_vec();
     let mut rows = vec![row(["NAME/NODE", "DRIVER/ENDPOINT", "STATUS", "BUILDKIT", "PLATFORMS"])];
     for builder in builders {
-        let mark = if builder.current { "*" } else { "" };
-        rows.push(row([&format!("{}{mark}", builder.name), &builder.driver, "", "", ""]));
+        rows.push(row([&marked(builder), &builder.driver, "", "", ""]));
         for node in &builder.nodes {
             let marked = platforms::marked(&node.platforms, &node.worker_platforms);
             let platforms = if no_trunc { marked.join(", ") } else { platforms::grouped(&marked) };
@@ -79,6 +123,28 @@ mod tests {
     #[test]
     fn without_builders_there_is_the_header_alone() {
         assert_eq!(table(&[], false), "NAME/NODE   DRIVER/ENDPOINT   STATUS    BUILDKIT   PLATFORMS\n");
+    }
+
+    #[test]
+    fn fields_have_a_row_per_builder_and_node() {
+        let rows = rows(&samples::builders(), false).expect("they are JSON");
+        let names: Vec<&str> = rows.iter().map(|row| row.cells()[0].as_str()).collect();
+        assert_eq!(names, ["kube", "kube0", "kube1", "local", "local0"]);
+        for row in &rows {
+            let name = row.cells()[0].as_str();
+            assert_eq!((row.cells().len(), row.json()["Name"].as_str()), (COLUMNS.len(), Some(name)));
+        }
+    }
+
+    #[test]
+    fn buildx_s_own_template_makes_its_own_table() {
+        let format = "table {{.Name}}\\t{{.DriverEndpoint}}\\t{{.Status}}\\t{{.Buildkit}}\\t{{.Platforms}}";
+        let Ok(super::super::fields::Shape::Fields(template)) = format.parse() else { panic!("it is one") };
+        let rows = rows(&samples::builders(), false).expect("they are JSON");
+        assert_eq!(
+            template.render(&COLUMNS, &rows).expect("it has them"),
+            include_str!("../../../testdata/cli/ls.txt")
+        );
     }
 
     #[test]

@@ -6,12 +6,11 @@ use serde::Serialize;
 
 use super::failure::Failure;
 
-/// The shape of what goes to stdout.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+/// The shape of what goes to stdout, where it is not made of fields.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum Format {
     /// For people.
     #[default]
-    #[value(alias = "table", alias = "pretty")]
     Text,
     /// One JSON document per line; see docs/cli.md.
     Json,
@@ -29,6 +28,12 @@ pub(super) fn json_line(document: &impl Serialize) -> Result<String, Failure> {
         .map_err(|error| Failure::other(format!("failed to write the output as JSON: {error}")))?;
     line.push('\n');
     Ok(line)
+}
+
+/// A document as a value, for its fields.
+pub(super) fn json_value(document: &impl Serialize) -> Result<serde_json::Value, Failure> {
+    serde_json::to_value(document)
+        .map_err(|error| Failure::other(format!("failed to write the output as JSON: {error}")))
 }
 
 /// A line for the user. There is nobody to tell when stderr is closed.

@@ -28,15 +28,19 @@ pub(super) enum Style {
 
 impl Style {
     pub(super) fn of_stderr(quiet: bool, settings: &Settings, environment: &impl Environment) -> Self {
-        let dumb = environment.var("TERM").is_none_or(|term| term == "dumb");
         if quiet {
             Self::Quiet
-        } else if std::io::stderr().is_terminal() && !dumb {
+        } else if std::io::stderr().is_terminal() && can_move(environment) {
             Self::Bars { colour: !settings.no_color() }
         } else {
             Self::Lines
         }
     }
+}
+
+/// Whether a terminal's lines can be written over.
+pub(super) fn can_move(environment: &impl Environment) -> bool {
+    environment.var("TERM").is_some_and(|term| term != "dumb")
 }
 
 /// Shows a stream of progress until it ends.

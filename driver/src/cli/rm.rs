@@ -1,5 +1,7 @@
 //! `buildfleet rm`: removes builders with all that they have in their cluster.
 
+use buildfleet_proto::fleet::Builder;
+
 use super::client::{Client, called};
 use super::failure::Failure;
 use super::json::Done;
@@ -10,11 +12,14 @@ use super::{Context, buildx};
 /// Remove builders with their pods, here and in docker buildx
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    #[arg(required_unless_present = "all")]
+    #[arg(required_unless_present_any = ["all", "all_inactive"])]
     names: Vec<String>,
     /// Every builder
-    #[arg(long, conflicts_with = "names")]
+    #[arg(long, conflicts_with_all = ["names", "all_inactive"])]
     all: bool,
+    /// Every builder without a pod that runs or is on its way
+    #[arg(long, conflicts_with = "names")]
+    all_inactive: bool,
     /// Forget a builder although its cluster cannot be reached or refuses to delete its pods
     #[arg(long, short)]
     force: bool,
@@ -22,8 +27,12 @@ pub(super) struct Args {
 
 pub(super) async fn run(args: Args, context: &Context) -> Result<(), Failure> {
     let mut client = context.client().await?;
-    let names =
-        if args.all { client.list().await?.into_iter().map(|builder| builder.name).collect() } else { args.names };
+    let names = if args.all || args.all_inactive {
+        let builders = client.list().await?.into_iter();
+        builders.filter(|builder| args.all || is_inactive(builder)).map(|builder| builder.name).collect()
+    } else {
+        args.names
+    };
     // One that fails does not keep the others; the first failure is the command's.
     let mut first = None;
     for name in names {
@@ -37,6 +46,11 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<(), Failure> {
         }
     }
     first.map_or(Ok(()), Err)
+}
+
+/// A node in trouble is not: its pods may run where nobody sees them now.
+fn is_inactive(builder: &Builder) -> bool {
+    builder.nodes.iter().all(|node| matches!(node.status.as_str(), "inactive" | "stopped"))
 }
 
 async fn remove(client: &mut Client, context: &Context, name: &str, force: bool) -> Result<(), Failure> {

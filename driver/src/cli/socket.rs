@@ -38,7 +38,7 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<(), Failure> {
     }
 }
 
-fn socket<'a>(builder: &'a Builder, node: Option<&str>) -> Result<&'a str, Failure> {
+pub(super) fn socket<'a>(builder: &'a Builder, node: Option<&str>) -> Result<&'a str, Failure> {
     let Some(wanted) = node else { return Ok(&builder.socket) };
     match builder.nodes.iter().find(|node| node.name == wanted) {
         Some(node) => Ok(&node.socket),

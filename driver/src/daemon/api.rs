@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use buildfleet_proto::fleet::fleet_server::Fleet;
 use buildfleet_proto::fleet::{
-    BootstrapRequest, Builder, CreateRequest, CreateResponse, InspectRequest, LeaveRequest, ListRequest, ListResponse,
-    LogChunk, LogsRequest, Progress, RemoveRequest, ShutdownRequest, ShutdownResponse, StopRequest, UseRequest,
-    UseResponse, VersionRequest, VersionResponse,
+    BootstrapRequest, Builder, CreateRequest, CreateResponse, ExamineRequest, ExamineResponse, InspectRequest,
+    LeaveRequest, ListRequest, ListResponse, LogChunk, LogsRequest, Progress, RemoveRequest, ShutdownRequest,
+    ShutdownResponse, StopRequest, UsageRequest, UsageResponse, UseRequest, UseResponse, VersionRequest,
+    VersionResponse,
 };
 use tokio::sync::oneshot;
 use tokio::time::timeout_at;
@@ -24,8 +25,10 @@ use crate::backend::LogsWanted;
 use crate::fleet::NodeStatus;
 
 mod bootstrap;
+mod examine;
 mod logs;
 mod status;
+mod usage;
 mod view;
 
 /// How long after a node's own start its first look at the pods is waited for, and their first answers: before that, a
@@ -175,6 +178,15 @@ impl Fleet for Api {
         let backend = Arc::clone(node.fleet.backend());
         let chunks = logs::logs(node.name.clone(), backend, wanted, self.registry.shutdown()).await?;
         Ok(Response::new(Box::pin(ReceiverStream::new(chunks))))
+    }
+
+    async fn examine(&self, request: Request<ExamineRequest>) -> Result<Response<ExamineResponse>, Status> {
+        examine::examine(&self.registry, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn usage(&self, request: Request<UsageRequest>) -> Result<Response<UsageResponse>, Status> {
+        let entry = self.registry.builder(&request.into_inner().builder).map_err(|error| status::lookup(&error))?;
+        Ok(Response::new(usage::usage(&entry).await))
     }
 
     async fn shutdown(&self, _request: Request<ShutdownRequest>) -> Result<Response<ShutdownResponse>, Status> {

@@ -139,6 +139,10 @@ impl Registry {
         &self.settings
     }
 
+    pub(super) fn backends(&self) -> &dyn Backends {
+        &*self.around.backends
+    }
+
     pub(super) fn shutdown(&self) -> &Shutdown {
         &self.around.shutdown
     }

@@ -3,6 +3,7 @@
 mod accounts;
 mod cold_start;
 mod deaths;
+mod doctor;
 mod drain;
 mod failures;
 mod in_cluster;

@@ -9,6 +9,7 @@ mod builds;
 mod drain;
 mod failures;
 mod lifecycle;
+mod options;
 mod ping;
 mod placement;
 mod records;

@@ -11,6 +11,7 @@
 //! A program or cluster that is missing fails a test; none is skipped.
 
 mod builds;
+mod cli;
 mod h2spec;
 mod kube;
 mod local;

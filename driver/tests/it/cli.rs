@@ -102,8 +102,9 @@ async fn files_are_read_where_the_user_is_and_their_content_is_passed_on() {
     assert_eq!(ended.code, Some(0), "{ended:?}");
     let wanted = "\"replicas=2\",\"manifest-patch=spec:\n  template: {spec: {hostNetwork: true, dnsPolicy: \"\"Default\"\"}}\n\"";
     assert_eq!(machine.created().driver_opt, [wanted]);
-    let spoilt = machine.run(&format!("{line},affinity=@/nowhere --driver-opt topologyspread=@{home}")).await;
-    let missing = "driver option `affinity`: failed to read /nowhere: No such file or directory (os error 2)";
+    let spoilt = machine.run(&format!("{line},affinity=@{home}/missing --driver-opt topologyspread=@{home}")).await;
+    let missing =
+        format!("driver option `affinity`: failed to read {home}/missing: No such file or directory (os error 2)");
     let directory = format!("driver option `topologyspread`: failed to read {home}: Is a directory (os error 21)");
     expect(&spoilt, 2, "", &format!("error: {missing}\n  {directory}\n"));
 
@@ -115,16 +116,18 @@ async fn files_are_read_where_the_user_is_and_their_content_is_passed_on() {
         assert_eq!(config.toml, "[registry.r]\nca = [\"certs/r/ca.pem\"]\n");
         assert_eq!(config.files["certs/r/ca.pem"], "a certificate");
     }
-    std::fs::write(format!("{home}/wrong.toml"), "[registry.r]\nca = [\"/nowhere\"]\nkeypair = 1\n").unwrap();
+    std::fs::write(format!("{home}/wrong.toml"), format!("[registry.r]\nca = [\"{home}/missing\"]\nkeypair = 1\n"))
+        .unwrap();
     let option = format!("--buildkitd-config {home}/wrong.toml");
     let wrong = machine.run(&format!("create --name kube --driver local {option}")).await;
     let lines = format!(
-        "error: {option}: `registry.\"r\".ca`: failed to read /nowhere: No such file or directory (os error 2)\n  \
+        "error: {option}: `registry.\"r\".ca`: failed to read {home}/missing: No such file or directory (os error 2)\n  \
          {option}: `registry.\"r\".keypair` is no list of tables\n"
     );
     expect(&wrong, 2, "", &lines);
-    let none = machine.run("create --name kube --driver local --buildkitd-config /nowhere").await;
-    assert!(none.stderr.starts_with("error: failed to read --buildkitd-config /nowhere: No such file"), "{none:?}");
+    let none = machine.run(&format!("create --name kube --driver local --buildkitd-config {home}/missing")).await;
+    let said = format!("error: failed to read --buildkitd-config {home}/missing: No such file");
+    assert!(none.stderr.starts_with(&said), "{none:?}");
 }
 
 #[tokio::test]

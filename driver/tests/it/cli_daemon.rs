@@ -9,9 +9,10 @@ use std::sync::{Arc, Mutex};
 
 use buildfleet_proto::fleet::fleet_server::{Fleet, FleetServer};
 use buildfleet_proto::fleet::{
-    BootstrapRequest, Builder, CreateRequest, CreateResponse, InspectRequest, LeaveRequest, ListRequest, ListResponse,
-    LogChunk, LogsRequest, Node, Progress, RemoveRequest, ShutdownRequest, ShutdownResponse, StopRequest, UseRequest,
-    UseResponse, VersionRequest, VersionResponse, progress,
+    BootstrapRequest, Builder, CreateRequest, CreateResponse, ExamineRequest, ExamineResponse, Finding, InspectRequest,
+    LeaveRequest, ListRequest, ListResponse, LogChunk, LogsRequest, Node, Progress, RemoveRequest, ShutdownRequest,
+    ShutdownResponse, StopRequest, UsageRequest, UsageResponse, UseRequest, UseResponse, VersionRequest,
+    VersionResponse, progress,
 };
 use futures::{Stream, StreamExt, stream};
 use tempfile::TempDir;
@@ -20,6 +21,8 @@ use tokio::process::{Child, Command};
 use tokio::runtime::Runtime;
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::{Code, Request, Response, Status};
+
+pub(crate) use crate::support::ended::{Ended, ended};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_buildfleet");
 
@@ -35,6 +38,8 @@ struct Script {
     story: Vec<Progress>,
     end: Option<Result<(), Status>>,
     logs: Vec<LogChunk>,
+    findings: Vec<Finding>,
+    usage: UsageResponse,
     asked: Vec<String>,
     created: Option<CreateRequest>,
 }
@@ -45,14 +50,6 @@ pub(crate) struct Machine {
     home: TempDir,
     script: Arc<Mutex<Script>>,
     daemon: Mutex<Option<Runtime>>,
-}
-
-/// How a command ended.
-#[derive(Debug)]
-pub(crate) struct Ended {
-    pub(crate) code: Option<i32>,
-    pub(crate) stdout: String,
-    pub(crate) stderr: String,
 }
 
 impl Machine {
@@ -104,6 +101,14 @@ impl Machine {
 
     pub(crate) fn logs(self, logs: Vec<LogChunk>) -> Self {
         self.with(|script| script.logs = logs)
+    }
+
+    pub(crate) fn findings(self, findings: Vec<Finding>) -> Self {
+        self.with(|script| script.findings = findings)
+    }
+
+    pub(crate) fn usage(self, usage: UsageResponse) -> Self {
+        self.with(|script| script.usage = usage)
     }
 
     /// A buildx that says what it was told; `known` is what it has, by name, as `inspect` prints it.
@@ -166,7 +171,7 @@ impl Machine {
     }
 
     pub(crate) fn start(&self, line: &str) -> Child {
-        self.command(line).spawn().expect("the program was built")
+        self.command(line).stdin(Stdio::piped()).spawn().expect("the program was built")
     }
 
     /// As if the daemon were killed.
@@ -195,16 +200,6 @@ impl Machine {
 impl Drop for Machine {
     fn drop(&mut self) {
         self.kill_daemon();
-    }
-}
-
-pub(crate) async fn ended(child: Child) -> Ended {
-    let limit = std::time::Duration::from_secs(60);
-    let output = tokio::time::timeout(limit, child.wait_with_output()).await.expect("it ends").expect("it ran");
-    Ended {
-        code: output.status.code(),
-        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
     }
 }
 
@@ -374,7 +369,20 @@ impl Fleet for FakeFleet {
         Ok(Response::new(stream::iter(logs.into_iter().map(Ok)).boxed()))
     }
 
+    async fn examine(&self, request: Request<ExamineRequest>) -> Result<Response<ExamineResponse>, Status> {
+        let ExamineRequest { builder, driver, .. } = request.into_inner();
+        self.asked(format!("examine {builder} {driver}"));
+        if builder == "old" {
+            return Err(Status::unimplemented(""));
+        }
+        Ok(Response::new(ExamineResponse { findings: self.script(|script| script.findings.clone()) }))
+    }
+
+    async fn usage(&self, _: Request<UsageRequest>) -> Result<Response<UsageResponse>, Status> {
+        Ok(Response::new(self.script(|script| script.usage.clone())))
+    }
+
     async fn shutdown(&self, _: Request<ShutdownRequest>) -> Result<Response<ShutdownResponse>, Status> {
-        Err(Status::unimplemented("the command line never asks for it"))
+        Err(Status::unimplemented("no command asks for it"))
     }
 }

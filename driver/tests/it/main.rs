@@ -12,6 +12,8 @@ mod builds_start;
 mod cli;
 mod cli_buildx;
 mod cli_daemon;
+mod cli_doctor;
+mod cli_records;
 mod daemon;
 mod daemon_process;
 mod fanout;

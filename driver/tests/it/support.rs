@@ -4,6 +4,7 @@ pub(crate) mod api_server;
 pub(crate) mod api_streams;
 pub(crate) mod buildkitd;
 pub(crate) mod daemon;
+pub(crate) mod ended;
 pub(crate) mod fake_backend;
 pub(crate) mod front;
 pub(crate) mod handmade;

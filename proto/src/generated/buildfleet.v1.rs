@@ -238,6 +238,9 @@ pub struct Node {
     /// Only in the answer to Inspect, for a node that runs.
     #[prost(message, optional, tag = "14")]
     pub placement: ::core::option::Option<Placement>,
+    /// The files have their names alone: keys are among them.
+    #[prost(message, optional, tag = "20")]
+    pub buildkitd_config: ::core::option::Option<BuildkitdConfig>,
 }
 /// Where a node's builds go.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -323,6 +326,110 @@ pub struct LogChunk {
     pub pod: ::prost::alloc::string::String,
     #[prost(bytes = "vec", tag = "2")]
     pub data: ::prost::alloc::vec::Vec<u8>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExamineRequest {
+    /// Empty: what a new builder of `driver` would need.
+    #[prost(string, tag = "1")]
+    pub builder: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub driver: ::prost::alloc::string::String,
+    /// For a new builder of the kubernetes driver.
+    #[prost(message, optional, tag = "3")]
+    pub kubeconfig: ::core::option::Option<Kubeconfig>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ExamineResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub findings: ::prost::alloc::vec::Vec<Finding>,
+}
+/// One thing that was looked at.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Finding {
+    /// Empty: of the builder as a whole.
+    #[prost(string, tag = "1")]
+    pub node: ::prost::alloc::string::String,
+    /// What it is, in a word or two: `API server`, `pods/exec`.
+    #[prost(string, tag = "2")]
+    pub subject: ::prost::alloc::string::String,
+    #[prost(enumeration = "finding::Verdict", tag = "3")]
+    pub verdict: i32,
+    #[prost(string, tag = "4")]
+    pub text: ::prost::alloc::string::String,
+    /// What to do about it.
+    #[prost(string, tag = "5")]
+    pub hint: ::prost::alloc::string::String,
+}
+/// Nested message and enum types in `Finding`.
+pub mod finding {
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum Verdict {
+        Works = 0,
+        /// Neither good nor bad: it could not be told, or is told for completeness.
+        Note = 1,
+        /// Builds work, but something is not as it should be.
+        Warning = 2,
+        Fails = 3,
+    }
+    impl Verdict {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Works => "WORKS",
+                Self::Note => "NOTE",
+                Self::Warning => "WARNING",
+                Self::Fails => "FAILS",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "WORKS" => Some(Self::Works),
+                "NOTE" => Some(Self::Note),
+                "WARNING" => Some(Self::Warning),
+                "FAILS" => Some(Self::Fails),
+                _ => None,
+            }
+        }
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct UsageRequest {
+    /// Empty: the current builder.
+    #[prost(string, tag = "1")]
+    pub builder: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct UsageResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub pods: ::prost::alloc::vec::Vec<PodUsage>,
+    /// Nodes whose pods' usage is not known, and why: one line each.
+    #[prost(string, repeated, tag = "2")]
+    pub unknown: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PodUsage {
+    #[prost(string, tag = "1")]
+    pub pod: ::prost::alloc::string::String,
+    /// Thousandths of a CPU.
+    #[prost(uint64, tag = "2")]
+    pub cpu_millis: u64,
+    #[prost(uint64, tag = "3")]
+    pub memory_bytes: u64,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ShutdownRequest {}
@@ -642,6 +749,52 @@ pub mod fleet_client {
             req.extensions_mut().insert(GrpcMethod::new("buildfleet.v1.Fleet", "Logs"));
             self.inner.server_streaming(req, path, codec).await
         }
+        /// What works of what a builder needs, and what does not. Starts no pod.
+        pub async fn examine(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ExamineRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ExamineResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/buildfleet.v1.Fleet/Examine",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("buildfleet.v1.Fleet", "Examine"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// What the pods of a builder use of their machines now.
+        pub async fn usage(
+            &mut self,
+            request: impl tonic::IntoRequest<super::UsageRequest>,
+        ) -> std::result::Result<tonic::Response<super::UsageResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/buildfleet.v1.Fleet/Usage",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("buildfleet.v1.Fleet", "Usage"));
+            self.inner.unary(req, path, codec).await
+        }
         /// Asks the daemon to drain and end, as SIGTERM does.
         pub async fn shutdown(
             &mut self,
@@ -760,6 +913,16 @@ pub mod fleet_server {
             &self,
             request: tonic::Request<super::LogsRequest>,
         ) -> std::result::Result<tonic::Response<Self::LogsStream>, tonic::Status>;
+        /// What works of what a builder needs, and what does not. Starts no pod.
+        async fn examine(
+            &self,
+            request: tonic::Request<super::ExamineRequest>,
+        ) -> std::result::Result<tonic::Response<super::ExamineResponse>, tonic::Status>;
+        /// What the pods of a builder use of their machines now.
+        async fn usage(
+            &self,
+            request: tonic::Request<super::UsageRequest>,
+        ) -> std::result::Result<tonic::Response<super::UsageResponse>, tonic::Status>;
         /// Asks the daemon to drain and end, as SIGTERM does.
         async fn shutdown(
             &self,
@@ -1286,6 +1449,92 @@ pub mod fleet_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/buildfleet.v1.Fleet/Examine" => {
+                    #[allow(non_camel_case_types)]
+                    struct ExamineSvc<T: Fleet>(pub Arc<T>);
+                    impl<T: Fleet> tonic::server::UnaryService<super::ExamineRequest>
+                    for ExamineSvc<T> {
+                        type Response = super::ExamineResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ExamineRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Fleet>::examine(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ExamineSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/buildfleet.v1.Fleet/Usage" => {
+                    #[allow(non_camel_case_types)]
+                    struct UsageSvc<T: Fleet>(pub Arc<T>);
+                    impl<T: Fleet> tonic::server::UnaryService<super::UsageRequest>
+                    for UsageSvc<T> {
+                        type Response = super::UsageResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::UsageRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Fleet>::usage(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = UsageSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

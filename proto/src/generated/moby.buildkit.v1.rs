@@ -17,6 +17,15 @@ pub struct PruneRequest {
     pub filter: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     #[prost(bool, tag = "2")]
     pub all: bool,
+    /// Nanoseconds.
+    #[prost(int64, tag = "3")]
+    pub keep_duration: i64,
+    #[prost(int64, tag = "4")]
+    pub reserved_space: i64,
+    #[prost(int64, tag = "5")]
+    pub max_used_space: i64,
+    #[prost(int64, tag = "6")]
+    pub min_free_space: i64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct UsageRecord {
@@ -28,6 +37,20 @@ pub struct UsageRecord {
     pub in_use: bool,
     #[prost(int64, tag = "4")]
     pub size: i64,
+    #[prost(message, optional, tag = "6")]
+    pub created_at: ::core::option::Option<::prost_types::Timestamp>,
+    #[prost(message, optional, tag = "7")]
+    pub last_used_at: ::core::option::Option<::prost_types::Timestamp>,
+    #[prost(int64, tag = "8")]
+    pub usage_count: i64,
+    #[prost(string, tag = "9")]
+    pub description: ::prost::alloc::string::String,
+    #[prost(string, tag = "10")]
+    pub record_type: ::prost::alloc::string::String,
+    #[prost(bool, tag = "11")]
+    pub shared: bool,
+    #[prost(string, repeated, tag = "12")]
+    pub parents: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SolveRequest {
@@ -93,6 +116,8 @@ pub struct StatusRequest {
 pub struct StatusResponse {
     #[prost(message, repeated, tag = "1")]
     pub vertexes: ::prost::alloc::vec::Vec<Vertex>,
+    #[prost(message, repeated, tag = "2")]
+    pub statuses: ::prost::alloc::vec::Vec<VertexStatus>,
     #[prost(message, repeated, tag = "3")]
     pub logs: ::prost::alloc::vec::Vec<VertexLog>,
 }
@@ -112,6 +137,20 @@ pub struct Vertex {
     pub completed: ::core::option::Option<::prost_types::Timestamp>,
     #[prost(string, tag = "7")]
     pub error: ::prost::alloc::string::String,
+}
+/// A part of a step, as a transfer is.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct VertexStatus {
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub vertex: ::prost::alloc::string::String,
+    #[prost(int64, tag = "4")]
+    pub current: i64,
+    #[prost(int64, tag = "5")]
+    pub total: i64,
+    #[prost(message, optional, tag = "8")]
+    pub completed: ::core::option::Option<::prost_types::Timestamp>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct VertexLog {
@@ -227,12 +266,28 @@ pub struct BuildHistoryEvent {
 pub struct BuildHistoryRecord {
     #[prost(string, tag = "1")]
     pub r#ref: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub frontend: ::prost::alloc::string::String,
+    #[prost(map = "string, string", tag = "3")]
+    pub frontend_attrs: ::std::collections::HashMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
+    #[prost(message, repeated, tag = "4")]
+    pub exporters: ::prost::alloc::vec::Vec<Exporter>,
+    #[prost(message, optional, tag = "5")]
+    pub error: ::core::option::Option<RpcStatus>,
     #[prost(message, optional, tag = "6")]
     pub created_at: ::core::option::Option<::prost_types::Timestamp>,
     #[prost(message, optional, tag = "7")]
     pub completed_at: ::core::option::Option<::prost_types::Timestamp>,
     #[prost(message, optional, tag = "8")]
     pub logs: ::core::option::Option<Descriptor>,
+    #[prost(map = "string, string", tag = "9")]
+    pub exporter_response: ::std::collections::HashMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
     #[prost(message, optional, tag = "10")]
     pub result: ::core::option::Option<BuildResultInfo>,
     #[prost(map = "string, message", tag = "11")]
@@ -247,10 +302,28 @@ pub struct BuildHistoryRecord {
     pub trace: ::core::option::Option<Descriptor>,
     #[prost(bool, tag = "14")]
     pub pinned: bool,
+    #[prost(int32, tag = "15")]
+    pub num_cached_steps: i32,
+    #[prost(int32, tag = "16")]
+    pub num_total_steps: i32,
+    #[prost(int32, tag = "17")]
+    pub num_completed_steps: i32,
     #[prost(message, optional, tag = "18")]
     pub external_error: ::core::option::Option<Descriptor>,
+    #[prost(int32, tag = "19")]
+    pub num_warnings: i32,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+/// `google.rpc.Status`; the package does not show on the wire.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RpcStatus {
+    #[prost(int32, tag = "1")]
+    pub code: i32,
+    #[prost(string, tag = "2")]
+    pub message: ::prost::alloc::string::String,
+    #[prost(message, repeated, tag = "3")]
+    pub details: ::prost::alloc::vec::Vec<::prost_types::Any>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Descriptor {
     #[prost(string, tag = "1")]
     pub media_type: ::prost::alloc::string::String,
@@ -258,6 +331,11 @@ pub struct Descriptor {
     pub digest: ::prost::alloc::string::String,
     #[prost(int64, tag = "3")]
     pub size: i64,
+    #[prost(map = "string, string", tag = "5")]
+    pub annotations: ::std::collections::HashMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct BuildResultInfo {

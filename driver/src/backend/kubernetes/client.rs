@@ -68,6 +68,10 @@ impl Cluster {
         }
     }
 
+    pub(super) fn context(&self) -> &KubeContext {
+        &self.context
+    }
+
     /// The next use reads the kubeconfig again: for credentials that are refused.
     pub(super) fn forget(&self) {
         *self.connection.lock().unwrap_or_else(PoisonError::into_inner) = Arc::default();

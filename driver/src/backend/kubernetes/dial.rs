@@ -22,6 +22,9 @@ mod ways;
 /// For how long the way that worked is taken without trying faster ones.
 const REMEMBERED: Duration = Duration::from_secs(300);
 
+/// How long a way may take that is tried by itself.
+const TRY: Duration = Duration::from_secs(10);
+
 /// Ways to the pods of one node.
 #[derive(Debug)]
 pub(super) struct Dialer {
@@ -85,6 +88,35 @@ impl Dialer {
             }
             Err(failures) => Err(explained(pod, failures)),
         }
+    }
+
+    /// Tries each way by itself, and says how long it took until `buildkitd` could be spoken to, or why it did not work.
+    pub(super) async fn try_each(
+        &self,
+        cluster: &Cluster,
+        target: &Target,
+        pod: &PodName,
+        address: Option<IpAddr>,
+    ) -> Vec<(Transport, Result<Duration, String>)> {
+        let all = match self.choice {
+            TransportChoice::Auto => vec![Transport::PodIp, Transport::PortForward, Transport::Exec],
+            _ => self.steps(address.is_some()),
+        };
+        let mut tried = Vec::new();
+        for way in all {
+            let begun = Instant::now();
+            let opened =
+                tokio::time::timeout(TRY, ways::open(way, cluster, target, &self.identity, pod, address)).await;
+            tried.push((
+                way,
+                match opened {
+                    Ok(Ok(_stream)) => Ok(begun.elapsed()),
+                    Ok(Err(failure)) => Err(chain(&*failure.into_source())),
+                    Err(_) => Err(format!("no answer within {} s", TRY.as_secs())),
+                },
+            ));
+        }
+        tried
     }
 
     /// Which ways to try, in which order.

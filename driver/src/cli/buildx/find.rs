@@ -11,7 +11,7 @@ use crate::settings::{Environment, Settings};
 const VARIABLE: &str = "BUILDFLEET_BUILDX";
 
 /// How long one candidate may take to say its version.
-const VERSION: Duration = Duration::from_secs(5);
+pub(super) const VERSION: Duration = Duration::from_secs(5);
 
 /// Where docker looks for plugins, after the user's own directory.
 const PLUGIN_DIRS: [&str; 4] = [
@@ -51,8 +51,17 @@ pub(super) async fn find(settings: &Settings, environment: &impl Environment) ->
 
 /// In the order in which they are tried: what the user's own `docker buildx` is comes first.
 fn candidates(docker: Option<PathBuf>, buildx: Option<PathBuf>, user_plugins: Option<PathBuf>) -> Vec<Tool> {
-    let plugins = user_plugins.into_iter().chain(PLUGIN_DIRS.map(PathBuf::from)).map(|dir| dir.join("docker-buildx"));
+    let plugins = in_order(user_plugins).map(|dir| dir.join("docker-buildx"));
     docker.into_iter().chain(buildx).chain(plugins).map(Tool::at).collect()
+}
+
+/// Where docker looks for plugins, in its order.
+pub(super) fn directories(environment: &impl Environment) -> Vec<PathBuf> {
+    in_order(user_plugins(environment)).collect()
+}
+
+fn in_order(user_plugins: Option<PathBuf>) -> impl Iterator<Item = PathBuf> {
+    user_plugins.into_iter().chain(PLUGIN_DIRS.map(PathBuf::from))
 }
 
 fn user_plugins(environment: &impl Environment) -> Option<PathBuf> {

@@ -77,6 +77,10 @@ fn node(builder: &BuilderName, node: &Node, known: &NodeSnapshot, socket: Option
         pods: known.pods.iter().map(pod).collect(),
         worker_labels: reported.labels,
         placement: None,
+        buildkitd_config: node.config.as_ref().map(|config| fleet::BuildkitdConfig {
+            toml: config.toml().to_owned(),
+            files: config.named().keys().map(|name| (name.clone(), String::new())).collect(),
+        }),
     }
 }
 

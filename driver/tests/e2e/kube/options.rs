@@ -99,18 +99,3 @@ fn what_buildx_has_no_option_for_is_what_the_cluster_takes() {
     }
     assert_eq!(pod["containers"][0]["readinessProbe"], Value::Null);
 }
-
-#[test]
-fn buildx_is_told_to_load_what_has_no_output_and_to_stop_that() {
-    let scene = Scene::local();
-    let told = || {
-        let file = scene.path("docker/buildx/instances/loads");
-        let group: Value = serde_json::from_slice(&fs::read(file).expect("buildx's file")).expect("JSON");
-        group["Nodes"][0]["DriverOpts"]["default-load"].clone()
-    };
-    scene.create("loads", "--driver local --driver-opt default-load=true");
-    assert_eq!(told(), "true");
-    scene.buildfleet("create --name loads --node loads0 --driver-opt replicas=2").succeeds();
-    assert_eq!(told(), "false");
-    scene.buildfleet("rm loads").succeeds();
-}

@@ -40,12 +40,16 @@ fn a_process_that_hangs_costs_a_moment_and_is_told() {
     let usage = buildx(&scene, &builder, "du").faster_than(seconds(15));
     let some = ids(&usage);
     assert!(!some.is_empty() && some.len() < all.len(), "{} of {}: {usage}", some.len(), all.len());
+    let told = scene.buildfleet("du two").succeeds();
+    assert_eq!(ids(&told), some);
+    told.says("warning: pod two0-").says("gave no sign of life for 5 s");
     buildx(&scene, &builder, "history ls").faster_than(seconds(15));
     scene.buildfleet("inspect two").succeeds().says("did not answer within 5 s");
     assert!(scene.daemon_log().contains("gave no sign of life for 5 s"), "{}", scene.daemon_log());
     // What was not done is an error.
     let prune = scene.buildx("prune --force --builder two").fails().faster_than(seconds(15));
     prune.says("gave no sign of life for 5 s");
+    scene.buildfleet("prune two --force").fails().with_code(1).says("error: failed to prune node two0: pod two0-");
 
     drop(hanging);
     buildx(&scene, &builder, "prune --all --force");

@@ -1,15 +1,12 @@
 //! Kinds of pods that keep their cache, or their users, in another way.
 
-use std::fs;
-
 use serde_json::json;
 
 use super::one_pod;
 use crate::support::builder::Builder;
-use crate::support::call::Call;
 use crate::support::clock::{seconds, wait_for};
 use crate::support::scene::Scene;
-use crate::support::tools::cluster;
+use crate::support::volume::Volume;
 
 /// Root in the pod is nobody on the machine, and in a step neither.
 pub(super) fn have_users_of_their_own(scene: &Scene, builder: &Builder<'_>) {
@@ -22,45 +19,6 @@ pub(super) fn have_users_of_their_own(scene: &Scene, builder: &Builder<'_>) {
         matches!(ids[..], [0, outside, _] if outside > 0)
     };
     assert!(built.stderr.lines().any(maps), "the step's root is the machine's: {built}");
-}
-
-/// A volume of the cluster, which outlives a namespace's claims.
-#[derive(Debug)]
-struct Volume {
-    name: String,
-}
-
-impl Volume {
-    /// In a directory of the machine that both nodes are on.
-    fn make(scene: &Scene) -> Self {
-        let name = format!("{}-volume", scene.namespace().name());
-        let dir = scene.path("volume");
-        fs::create_dir_all(&dir).expect("a directory of our own");
-        let volume = json!({
-            "apiVersion": "v1",
-            "kind": "PersistentVolume",
-            "metadata": { "name": name },
-            "spec": {
-                "capacity": { "storage": "1Gi" },
-                "accessModes": ["ReadWriteOnce"],
-                "hostPath": { "path": dir },
-                "persistentVolumeReclaimPolicy": "Retain",
-            },
-        });
-        let file = scene.path("volume.json");
-        fs::write(&file, volume.to_string()).expect("a file of our own");
-        Call::new(&cluster().kubectl).words("create --filename").arg(&file).succeeds();
-        Self { name }
-    }
-}
-
-impl Drop for Volume {
-    fn drop(&mut self) {
-        let deleted = Call::new(&cluster().kubectl).words("delete persistentvolume --wait=false").arg(&self.name).end();
-        if !deleted.is_success() {
-            eprintln!("the volume is left: {deleted}");
-        }
-    }
 }
 
 pub(super) fn keep_their_cache_on_a_volume(scene: &Scene) {

@@ -44,7 +44,7 @@ pub(crate) const ROOMS: [Room; 15] = [
 ];
 
 /// A crate (or a module of one) and where it may be named. What is not listed may be used anywhere.
-const OWNED: [(&str, &[&str]); 17] = [
+const OWNED: [(&str, &[&str]); 20] = [
     ("kube", &["backend/kubernetes"]),
     ("k8s_openapi", &["options", "manifest", "backend/kubernetes"]),
     ("tokio_tungstenite", &["backend/kubernetes"]),
@@ -54,11 +54,14 @@ const OWNED: [(&str, &[&str]); 17] = [
     ("serde_saphyr", &["options"]),
     ("toml_edit", &["builder"]),
     ("h2", &["wire", "fleet", "proxy"]),
-    ("buildfleet_proto::buildkit", &["fleet", "proxy", "store", "daemon"]),
+    ("buildfleet_proto::buildkit", &["fleet", "proxy", "store", "daemon", "cli"]),
     ("buildfleet_proto::fleet", &["daemon", "cli"]),
     ("tonic", &["daemon", "cli"]),
     ("clap", &["cli"]),
+    ("clap_mangen", &["cli"]),
+    ("flate2", &["cli"]),
     ("indicatif", &["cli"]),
+    ("terminal_size", &["cli"]),
     ("listenfd", &["daemon", "settings", "socket", "main"]),
     ("tracing_subscriber", &["cli", "daemon", "main"]),
     ("tokio", &["cli", "daemon", "store", "proxy", "fleet", "backend", "socket", "wire", "shutdown", "main"]),
