@@ -239,7 +239,7 @@ pub struct Node {
     #[prost(message, optional, tag = "14")]
     pub placement: ::core::option::Option<Placement>,
     /// The files have their names alone: keys are among them.
-    #[prost(message, optional, tag = "20")]
+    #[prost(message, optional, tag = "15")]
     pub buildkitd_config: ::core::option::Option<BuildkitdConfig>,
 }
 /// Where a node's builds go.
