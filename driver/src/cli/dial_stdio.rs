@@ -94,10 +94,14 @@ async fn join(
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use tokio::io::AsyncReadExt;
 
     use super::*;
     use crate::cli::samples;
+
+    const LIMIT: Duration = Duration::from_secs(20);
 
     #[test]
     fn a_node_is_found_by_its_name_or_its_platform() {
@@ -128,7 +132,8 @@ mod tests {
         user.write_all(b"all").await.expect("it reads");
         drop(user);
         let mut said = String::new();
-        near.read_to_string(&mut said).await.expect("it ends");
+        let heard_all = tokio::time::timeout(LIMIT, near.read_to_string(&mut said)).await;
+        heard_all.expect("it half-closes").expect("it ends");
         assert_eq!(said, "all");
         near.write_all(b"the answer").await.expect("it still listens");
         drop(near);
@@ -144,7 +149,7 @@ mod tests {
         let (input, _user) = tokio::io::duplex(64);
         let joining = tokio::spawn(join(far, input, tokio::io::sink()));
         drop(near);
-        let ended = tokio::time::timeout(std::time::Duration::from_secs(20), joining).await;
+        let ended = tokio::time::timeout(LIMIT, joining).await;
         ended.expect("it ends").expect("no panic").expect("it ended well");
     }
 }
