@@ -96,18 +96,18 @@ async fn builds_of_one_connection_go_to_different_pods_each_with_its_calls() {
     }
 }
 
-/// Which pod has each of these targets, of one invocation that begins them in this order.
+/// Which pod has each of these targets of one invocation, which say in this order what they build.
 async fn baked(front: &Front, run: usize, targets: &[&str]) -> BTreeMap<String, String> {
     let user = front.user().await;
-    let building = targets.iter().enumerate().map(|(number, target)| {
-        let user = user.clone();
+    let mut begun = Vec::new();
+    for target in targets {
         let plan = Plan::new(&format!("r{run}-{target}")).option("target", target).does("sleep:50 context");
-        async move {
-            tokio::time::sleep(Duration::from_millis(3 * number as u64)).await;
-            let built = user.build(plan).await;
-            ((*target).to_owned(), built.pod().to_owned())
-        }
-    });
+        let build = user.begin(plan);
+        // Its Solve has come.
+        build.ping().await.unwrap();
+        begun.push(((*target).to_owned(), build));
+    }
+    let building = begun.into_iter().map(|(target, build)| async { (target, build.finish().await.pod().to_owned()) });
     futures::future::join_all(building).await.into_iter().collect()
 }
 
