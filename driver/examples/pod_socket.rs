@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use buildfleet::backend::kubernetes::{KubernetesBackend, resolve_context};
-use buildfleet::backend::{Backend, PodPhase};
+use buildfleet::backend::kubernetes::{KubernetesBackend, KubernetesNode, resolve_context};
+use buildfleet::backend::{Backend, Installation, PodPhase, Removal};
 use buildfleet::builder::{Driver, Endpoint, Node};
 use buildfleet::options::{DriverOptions, split_driver_opts};
 use buildfleet::report::chain;
@@ -39,7 +39,9 @@ async fn main() -> Result<(), BoxError> {
         config: None,
     };
     let begun = Instant::now();
-    let backend = Arc::new(KubernetesBackend::start(node, context, options, None));
+    let us = Installation { id: "pod-socket".to_owned(), who: "the example pod_socket".to_owned() };
+    let node = KubernetesNode { node, context, options, api_server: None, us };
+    let backend = Arc::new(KubernetesBackend::start(node));
     if let Err(error) = backend.apply(1).await {
         return Err(chain(&error).into());
     }
@@ -71,7 +73,7 @@ async fn main() -> Result<(), BoxError> {
         });
     }
     println!("deleting");
-    backend.delete().await?;
+    backend.delete(Removal::default()).await?;
     let mut pods = backend.pods();
     let gone = pods.wait_for(|pods| pods.pods.is_empty() && !pods.applied);
     println!("{:?}", tokio::time::timeout(Duration::from_secs(60), gone).await??.ended);

@@ -19,10 +19,12 @@ use crate::builder::PodName;
 mod finding;
 pub mod kubernetes;
 pub mod local;
+mod ownership;
 pub mod remote;
 mod tcp;
 
 pub use finding::{Finding, PodUsage, UsageError, Verdict};
+pub use ownership::{Change, Installation, Obstacle, Preview, Removal, Removed, Sharing, Standing};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -45,7 +47,7 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     async fn logs(&self, pod: &PodName, wanted: LogsWanted) -> Result<LogStream, LogsError>;
 
     /// Removes all that `apply` made and returns when it is gone or going. Nothing to remove is success.
-    async fn delete(&self) -> Result<(), DeleteError>;
+    async fn delete(&self, removal: Removal) -> Result<Removed, DeleteError>;
 
     /// What works of what the node needs, and what does not. Starts nothing. Bounded by the caller.
     async fn examine(&self) -> Vec<Finding> {
@@ -113,6 +115,13 @@ pub struct Pods {
     pub notes: Vec<StoryLine>,
     /// How pods that are gone came to their end; bounded, newest kept.
     pub ended: BTreeMap<PodName, PodEnd>,
+    /// How somebody else has changed or removed what `apply` made.
+    pub drift: Option<String>,
+    /// What `apply` makes outlives this process, and is not there.
+    pub absent: bool,
+    pub sharing: Option<Sharing>,
+    /// How many pods there should be, where that is not for us to say.
+    pub replicas: Option<u32>,
 }
 
 impl Pods {
@@ -305,7 +314,10 @@ impl ApplyError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Missing { hint, .. } => Some(hint.clone()),
-            Self::Refused { source, .. } => source.downcast_ref::<NoNamespace>().map(NoNamespace::hint),
+            Self::Refused { source, .. } => {
+                let obstacle = source.downcast_ref::<Obstacle>().map(|found| found.hint.clone());
+                obstacle.or_else(|| source.downcast_ref::<NoNamespace>().map(NoNamespace::hint))
+            }
             Self::Forbidden { .. } => Some("docs/rbac.md lists the rights that each transport needs".to_owned()),
             Self::Config { .. } | Self::Unreachable { .. } | Self::Spawn { .. } => None,
         }

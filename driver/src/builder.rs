@@ -1,12 +1,14 @@
 //! What a user names: builders, nodes, platforms, where a node's pods come from, and what configures them. Knows neither
 //! Kubernetes nor gRPC.
 
+mod attach;
 mod config;
 mod endpoint;
 mod name;
 mod node;
 mod platform;
 
+pub use attach::{AttachError, AttachKind, AttachTarget};
 pub use config::{BuildkitdConfig, ConfigError};
 pub use endpoint::{Driver, Endpoint, EndpointError, KubeContext, RemoteAddress};
 pub use name::{BuilderName, NameError, NodeName, PodName};

@@ -25,6 +25,7 @@ mod backends;
 mod entry;
 mod front;
 pub mod hint;
+mod installation;
 mod invent;
 pub mod launch;
 pub mod logfile;

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, TryLockError};
+use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -10,6 +11,7 @@ use std::time::SystemTime;
 use crate::builder::{Builder, BuilderName, NodeName};
 use crate::fleet::Remembered;
 use crate::proxy::FinishedBuilds;
+use crate::report;
 use crate::socket::{DirectoryError, private_directory};
 
 mod atomic;
@@ -66,6 +68,8 @@ pub struct Loaded {
     pub builders: Vec<StoredBuilder>,
     pub nodes: BTreeMap<NodeName, StoredNode>,
     pub current: Option<BuilderName>,
+    /// Tells this state directory from all others, as long as it is kept.
+    pub installation: String,
     /// Files that were left out, with the reason: one line each.
     pub warnings: Vec<String>,
 }
@@ -88,7 +92,8 @@ impl Store {
         private_directory(dir).map_err(OpenError::Directory)?;
         let lock = lock(dir)?;
         let mut store = Self { dir: dir.to_owned(), unreadable: BTreeSet::new(), _lock: lock };
-        let loaded = store.load()?;
+        let mut loaded = store.load()?;
+        loaded.installation = store.installation(&mut loaded.warnings);
         Ok((store, loaded))
     }
 
@@ -182,6 +187,21 @@ impl Store {
             }
         }
         Ok(loaded)
+    }
+
+    /// Made when there is none; one that cannot be kept is another one after the next start.
+    fn installation(&self, warnings: &mut Vec<String>) -> String {
+        let path = self.dir.join("installation");
+        let known = fs::read_to_string(&path).unwrap_or_default().trim().to_owned();
+        if known.len() == 16 && known.chars().all(|c| c.is_ascii_hexdigit()) {
+            return known;
+        }
+        // Its keys are random: that is all that is needed of chance here.
+        let made = format!("{:016x}", RandomState::new().hash_one(std::process::id()));
+        if let Err(error) = write(&path, &format!("{made}\n")) {
+            warnings.push(report::chain(&error));
+        }
+        made
     }
 
     /// The JSON files of a directory, by name; what a killed daemon left half-written is removed.

@@ -6,29 +6,39 @@ use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{
-    ApplyError, Backend, DeleteError, DialError, Dialed, Finding, LogStream, LogsError, LogsWanted, PodPhase, PodUsage,
-    Pods, UsageError,
+    ApplyError, Backend, DeleteError, DialError, Dialed, Finding, Installation, LogStream, LogsError, LogsWanted,
+    PodPhase, PodUsage, Pods, Preview, Removal, Removed, UsageError,
 };
 use crate::builder::{KubeContext, Node, PodName};
-use crate::manifest::{self, CONTAINER as BUILDKITD};
+use crate::manifest::{self, CONTAINER as BUILDKITD, Workload};
 use crate::options::KubernetesOptions;
 
 mod apply;
+mod attached;
 mod certs;
 mod channel;
 mod client;
+mod compare;
 mod context;
 mod dial;
+mod diff;
+mod drift;
 mod errors;
 mod examine;
 mod follow;
+mod live;
 mod logs;
+mod marks;
 mod metrics;
+mod preview;
 mod remove;
 mod rights;
 mod story;
 mod view;
+mod volumes;
+mod wanted;
 
+pub use attached::AttachedBackend;
 pub use context::{ContextError, resolve_context};
 
 /// What is to run.
@@ -36,6 +46,8 @@ pub use context::{ContextError, resolve_context};
 struct Target {
     node: Node,
     options: KubernetesOptions,
+    /// In whose name.
+    us: Installation,
 }
 
 impl Target {
@@ -64,14 +76,20 @@ pub struct KubernetesBackend {
 }
 
 impl KubernetesBackend {
-    /// Starts to watch; the cluster is contacted in the background and again whenever that fails. `api_server` is the URL
-    /// of this pod's cluster, when this is a pod that knows it.
-    pub fn start(node: Node, context: KubeContext, options: KubernetesOptions, api_server: Option<String>) -> Self {
-        let cluster = Arc::new(client::Cluster::new(context, options.namespace.clone(), api_server));
-        let dialer = dial::Dialer::new(options.transport);
-        let target = Arc::new(Target { node, options });
-        let shared = Arc::new(follow::Shared::new());
-        let follow = follow::follow(Arc::clone(&cluster), Arc::clone(&target), Arc::clone(&shared));
+    /// Starts to watch; the cluster is contacted in the background and again whenever that fails.
+    pub fn start(node: KubernetesNode) -> Self {
+        let (cluster, target) = node.split();
+        let (cluster, target) = (Arc::new(cluster), Arc::new(target));
+        let dialer = dial::Dialer::new(target.options.transport);
+        let shared = Arc::new(follow::Shared::new(view::View::of(target.us.clone())));
+        let followed = follow::Followed {
+            node: target.node.name.clone(),
+            kind: Some(manifest::workload_kind(&target.options)),
+            name: target.workload_name(),
+            selector: Some(manifest::selector(&target.node)),
+            target: Some(Arc::clone(&target)),
+        };
+        let follow = follow::follow(Arc::clone(&cluster), followed, Arc::clone(&shared));
         let follow = AbortOnDropHandle::new(tokio::spawn(follow));
         Self { target, cluster, shared, dialer, _follow: follow }
     }
@@ -87,10 +105,11 @@ impl KubernetesBackend {
 impl Backend for KubernetesBackend {
     async fn apply(&self, replicas: u32) -> Result<(), ApplyError> {
         let connection = self.cluster.connection().await?;
-        let applied = match apply::apply(&connection, &self.target, replicas).await {
+        let mut order = Ordering::begin(&self.shared);
+        let applied = match Box::pin(apply::apply(&connection, &self.target, replicas)).await {
             Err(ApplyError::Refused { source, .. }) if errors::is_unauthorized(&*source) => {
                 let connection = self.renewed().await?;
-                apply::apply(&connection, &self.target, replicas).await?
+                Box::pin(apply::apply(&connection, &self.target, replicas)).await?
             }
             outcome => outcome?,
         };
@@ -98,7 +117,7 @@ impl Backend for KubernetesBackend {
             self.dialer.remember(certificates);
         }
         // The watch says the same a moment later; until then nobody should think that there is nothing.
-        self.shared.change(|view| view.workload(kube::runtime::watcher::Event::Apply(applied.workload)));
+        order.made = applied.workload;
         Ok(())
     }
 
@@ -117,18 +136,21 @@ impl Backend for KubernetesBackend {
     async fn logs(&self, pod: &PodName, wanted: LogsWanted) -> Result<LogStream, LogsError> {
         let failed = |source: errors::ConnectError| LogsError::Failed { pod: pod.clone(), source: source.into() };
         let connection = self.cluster.connection().await.map_err(failed)?;
-        logs::stream(&connection, pod, wanted).await
+        logs::stream(&connection, pod, BUILDKITD, wanted).await
     }
 
-    async fn delete(&self) -> Result<(), DeleteError> {
+    async fn delete(&self, removal: Removal) -> Result<Removed, DeleteError> {
         let connection = self.cluster.connection().await?;
-        match remove::remove(&connection, &self.target).await {
+        let _order = Ordering::begin(&self.shared);
+        let removed = match remove::remove(&connection, &self.target, removal).await {
             Err(DeleteError::Refused { source, .. }) if errors::is_unauthorized(&*source) => {
                 let connection = self.renewed().await?;
-                remove::remove(&connection, &self.target).await
+                remove::remove(&connection, &self.target, removal).await
             }
             outcome => outcome,
-        }
+        };
+        self.shared.change(view::View::removed);
+        removed
     }
 
     async fn examine(&self) -> Vec<Finding> {
@@ -144,5 +166,67 @@ impl Backend for KubernetesBackend {
     async fn usage(&self) -> Result<Vec<PodUsage>, UsageError> {
         let connection = self.cluster.connection().await.map_err(|error| UsageError::Failed(error.into()))?;
         metrics::usage(&connection, &self.target).await
+    }
+}
+
+/// An order of ours, while it is under way: what it changes is nobody else's doing.
+struct Ordering<'a> {
+    shared: &'a follow::Shared,
+    made: Option<Workload>,
+}
+
+impl<'a> Ordering<'a> {
+    fn begin(shared: &'a follow::Shared) -> Self {
+        shared.change(|view| view.order(true, None));
+        Self { shared, made: None }
+    }
+}
+
+impl Drop for Ordering<'_> {
+    fn drop(&mut self) {
+        let made = self.made.take();
+        self.shared.change(|view| view.order(false, made));
+    }
+}
+
+/// A node, where it is, and in whose name its objects are made.
+#[derive(Debug, Clone)]
+pub struct KubernetesNode {
+    pub node: Node,
+    pub context: KubeContext,
+    pub options: KubernetesOptions,
+    /// The URL of this pod's cluster, when this is a pod that knows it.
+    pub api_server: Option<String>,
+    pub us: Installation,
+}
+
+impl KubernetesNode {
+    fn split(self) -> (client::Cluster, Target) {
+        let Self { node, context, options, api_server, us } = self;
+        (client::Cluster::new(context, options.namespace.clone(), api_server), Target { node, options, us })
+    }
+
+    /// What the next order would do in the cluster.
+    ///
+    /// # Errors
+    /// When the cluster cannot be asked, or refuses.
+    pub async fn preview(self) -> Result<Preview, ApplyError> {
+        let (cluster, target) = self.split();
+        Box::pin(preview::preview(&cluster.connection().await?, &target)).await
+    }
+
+    /// Notes on the node's objects that this daemon uses them, and knows of the options that they have now.
+    ///
+    /// # Errors
+    /// When the cluster cannot be asked, or refuses.
+    pub async fn join(self) -> Result<(), ApplyError> {
+        let (cluster, target) = self.split();
+        preview::join(&cluster.connection().await?, &target).await
+    }
+
+    /// All objects but the certificates, as YAML that `kubectl apply` takes. Asks nobody.
+    pub fn manifests(self) -> String {
+        let namespace = self.options.namespace.clone().unwrap_or_default();
+        wanted::documents(&self.split().1, &namespace)
     }
 }

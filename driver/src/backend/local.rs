@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use super::{
     ApplyError, Backend, DeleteError, DialError, Dialed, Finding, LogStream, LogsError, LogsWanted, PodUsage, Pods,
-    Transport, UsageError, Verdict,
+    Removal, Removed, Transport, UsageError, Verdict,
 };
 use crate::builder::{Node, PodName};
 use crate::options::LocalOptions;
@@ -208,7 +208,7 @@ impl Backend for LocalBackend {
         Ok(Box::pin(stream.map(move |chunk| chunk.map_err(&failed))))
     }
 
-    async fn delete(&self) -> Result<(), DeleteError> {
+    async fn delete(&self, removal: Removal) -> Result<Removed, DeleteError> {
         let supervisors = std::mem::take(&mut *self.supervisors());
         let (state, run) = (self.state.clone(), self.run.clone());
         let rootlesskit = self.machine.rootlesskit();
@@ -216,7 +216,7 @@ impl Backend for LocalBackend {
         let removed = tokio::task::spawn_blocking(move || {
             end(supervisors);
             removal::remove(&run, None)?;
-            removal::remove(&state, rootlesskit.as_deref())
+            if removal.keep_state { Ok(()) } else { removal::remove(&state, rootlesskit.as_deref()) }
         });
         let refused = |source: super::BoxError| DeleteError::Refused { object, source };
         match removed.await {
@@ -225,7 +225,8 @@ impl Backend for LocalBackend {
             Err(error) => return Err(refused(Box::new(error))),
         }
         self.publisher.applied(false);
-        Ok(())
+        let kept = removal.keep_state.then(|| self.state.display().to_string());
+        Ok(Removed::Gone { kept: kept.into_iter().collect() })
     }
 
     async fn examine(&self) -> Vec<Finding> {

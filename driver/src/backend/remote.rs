@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use super::finding::span;
 use super::{
     ApplyError, Backend, ByteStream, DeleteError, DialError, Dialed, Finding, LogStream, LogsError, LogsWanted, Pod,
-    PodPhase, Pods, StoryLine, Transport, Verdict, tcp,
+    PodPhase, Pods, Removal, Removed, StoryLine, Transport, Verdict, tcp,
 };
 use crate::builder::{Node, PodName, RemoteAddress};
 use crate::options::RemoteOptions;
@@ -155,8 +155,8 @@ impl Backend for RemoteBackend {
         Err(LogsError::Unsupported(pod.clone()))
     }
 
-    async fn delete(&self) -> Result<(), DeleteError> {
-        Ok(())
+    async fn delete(&self, _removal: Removal) -> Result<Removed, DeleteError> {
+        Ok(Removed::gone())
     }
 
     async fn examine(&self) -> Vec<Finding> {

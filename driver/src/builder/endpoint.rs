@@ -6,6 +6,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::AttachTarget;
+
 /// Why an endpoint or a driver's name was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EndpointError {
@@ -125,6 +127,11 @@ impl From<RemoteAddress> for String {
 #[serde(rename_all = "kebab-case")]
 pub enum Endpoint {
     Kubernetes(KubeContext),
+    /// Pods in a cluster that somebody else runs.
+    Attached {
+        context: KubeContext,
+        to: AttachTarget,
+    },
     Local,
     Remote(RemoteAddress),
 }
@@ -132,7 +139,7 @@ pub enum Endpoint {
 impl Endpoint {
     pub fn driver(&self) -> Driver {
         match self {
-            Self::Kubernetes(_) => Driver::Kubernetes,
+            Self::Kubernetes(_) | Self::Attached { .. } => Driver::Kubernetes,
             Self::Local => Driver::Local,
             Self::Remote(_) => Driver::Remote,
         }

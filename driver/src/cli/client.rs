@@ -84,16 +84,22 @@ impl Client {
         bounded(self.0.bootstrap(request)).await
     }
 
-    pub(super) async fn leave(&mut self, builder: &str, node: &str) -> Result<Streaming<Progress>, Failure> {
-        bounded(self.0.leave(LeaveRequest { builder: builder.to_owned(), node: node.to_owned() })).await
+    pub(super) async fn leave(
+        &mut self,
+        builder: &str,
+        node: &str,
+        keep_state: bool,
+    ) -> Result<Streaming<Progress>, Failure> {
+        let request = LeaveRequest { builder: builder.to_owned(), node: node.to_owned(), keep_state };
+        bounded(self.0.leave(request)).await
     }
 
     pub(super) async fn stop(&mut self, builder: &str) -> Result<Streaming<Progress>, Failure> {
         bounded(self.0.stop(StopRequest { builder: builder.to_owned() })).await
     }
 
-    pub(super) async fn remove(&mut self, builder: &str, force: bool) -> Result<Streaming<Progress>, Failure> {
-        bounded(self.0.remove(RemoveRequest { builder: builder.to_owned(), force })).await
+    pub(super) async fn remove(&mut self, request: RemoveRequest) -> Result<Streaming<Progress>, Failure> {
+        bounded(self.0.remove(request)).await
     }
 
     pub(super) async fn logs(&mut self, request: LogsRequest) -> Result<Streaming<LogChunk>, Failure> {

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use buildfleet_proto::fleet::CreateRequest;
+use buildfleet_proto::fleet::{Change, CreateRequest, RemoveRequest};
 
 use super::choice::{Given, choose};
 use super::client::{Client, called};
@@ -13,6 +13,12 @@ use super::progress::{Style, follow, follow_or_interrupt};
 use super::{Context, buildx, files, start};
 use crate::builder::Driver;
 use crate::options::with_files;
+
+/// How manifests are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Manifests {
+    Yaml,
+}
 
 /// Create a builder, add a node to it with --append, or remove a node with --leave
 ///
@@ -37,7 +43,7 @@ pub(super) struct Args {
     append: bool,
     /// Remove a node, with its pods, from a builder
     #[arg(long, conflicts_with_all = ["driver", "driver_opt", "platform", "buildkitd_flags", "buildkitd_config", "bootstrap", "use_it",
-        "timeout", "kubeconfig", "context", "dry_run", "endpoint"])]
+        "timeout", "kubeconfig", "context", "dry_run", "endpoint", "diff", "attach", "force"])]
     leave: bool,
     /// Platforms that builds of the node are for, as in linux/amd64,linux/arm64; may be repeated
     #[arg(long, value_name = "PLATFORM,...")]
@@ -63,9 +69,21 @@ pub(super) struct Args {
     /// The context in the kubeconfig; without it, its current one at this moment
     #[arg(long, value_name = "NAME")]
     context: Option<String>,
-    /// Only check what is given
+    /// Only check what is given; with `--output yaml`, print the objects that would be made
     #[arg(long)]
     dry_run: bool,
+    /// Only show what the node's next start would change in the cluster
+    #[arg(long, conflicts_with_all = ["bootstrap", "output"])]
+    diff: bool,
+    /// The shape of what `--dry-run` prints
+    #[arg(long, short, value_enum, value_name = "FORMAT", requires = "dry_run")]
+    output: Option<Manifests>,
+    /// Use pods that somebody else runs: deployment/NAME, statefulset/NAME or pod/NAME. They are never changed
+    #[arg(long, value_name = "KIND/NAME")]
+    attach: Option<String>,
+    /// Give these options to everybody who uses the node's pods, or take over what buildfleet did not make
+    #[arg(long)]
+    force: bool,
     /// The address of a buildkitd for the remote driver: unix:///path or tcp://host:port
     endpoint: Option<String>,
 }
@@ -77,6 +95,7 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<(), Failure> {
     let mut client = context.client().await?;
     let name = args.name.clone().unwrap_or_default();
     let (bootstrap, dry_run, use_it) = (args.bootstrap, args.dry_run, args.use_it);
+    let (diff, manifests) = (args.diff, args.output.is_some());
     let before = match client.list().await?.into_iter().find(|builder| builder.name == name.to_ascii_lowercase()) {
         None if args.append => {
             client.inspect(&name).await?;
@@ -94,6 +113,15 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<(), Failure> {
         context.info(&format!("using the {driver} driver: {why}"));
     }
     created.warnings.iter().for_each(|warning| context.warning(warning));
+    if diff {
+        return print(differences(&created.changes));
+    }
+    if manifests {
+        return print(created.manifests);
+    }
+    if !created.changes.is_empty() {
+        context.said(differences(&created.changes).trim_end());
+    }
     let Some(mut builder) = created.builder else {
         return Err(Failure::other("the daemon's answer has no builder"));
     };
@@ -109,7 +137,8 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<(), Failure> {
                 // It stays, so that it can be followed or changed again, and buildx has to know it.
                 buildx::register(context, &mut client, tool, &builder, &created.node, use_it).await;
             } else {
-                undo(&mut client, context, &builder.name, &created.node, before.is_none()).await;
+                let state = created.takes_up_state;
+                undo(&mut client, context, (&builder.name, &created.node), before.is_none(), state).await;
             }
             return Err(failure);
         }
@@ -162,16 +191,31 @@ fn request(
         endpoint: args.endpoint.unwrap_or_default(),
         kubeconfig: choice.kubeconfig,
         r#use: args.use_it,
-        dry_run: args.dry_run,
+        dry_run: args.dry_run || args.diff,
+        attach: args.attach.unwrap_or_default(),
+        diff: args.diff,
+        manifests: args.output.is_some(),
+        force: args.force,
         buildkitd_config: args.buildkitd_config.map(|path| files::buildkitd_config(&path)).transpose()?,
     };
     Ok((request, choice.why))
 }
 
+/// One diff after the other, each under the name of its object.
+fn differences(changes: &[Change]) -> String {
+    changes.iter().map(|change| format!("{}:\n{}", change.object, change.unified_diff)).collect()
+}
+
 /// Takes back what this command made, so that a failed `create --bootstrap` leaves nothing behind.
-async fn undo(client: &mut Client, context: &Context, builder: &str, node: &str, whole: bool) {
+async fn undo(client: &mut Client, context: &Context, (builder, node): (&str, &str), whole: bool, keep_state: bool) {
     let what = if whole { called(builder) } else { format!("node {node}") };
-    let stream = if whole { client.remove(builder, true).await } else { client.leave(builder, node).await };
+    let stream = if whole {
+        // By force would be to take it from others.
+        let builder = builder.to_owned();
+        client.remove(RemoveRequest { builder, force: false, keep_state, forget: true }).await
+    } else {
+        client.leave(builder, node, keep_state).await
+    };
     let undone = match stream {
         Ok(stream) => follow(stream, Style::Quiet).await,
         Err(failure) => Err(failure),
@@ -186,7 +230,7 @@ async fn leave(args: Args, context: &Context) -> Result<(), Failure> {
     // Both are required by the arguments' rules.
     let (name, node) = (args.name.unwrap_or_default(), args.node.unwrap_or_default());
     let mut client = context.client().await?;
-    let left = match client.leave(&name, &node).await {
+    let left = match client.leave(&name, &node, false).await {
         Ok(stream) => follow_or_interrupt(stream, context.progress).await,
         Err(failure) => Err(failure),
     };

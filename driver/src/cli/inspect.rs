@@ -67,6 +67,15 @@ fn node_text(node: &Node) -> String {
     if !node.reason.is_empty() {
         lines.push(line("Error:", &node.reason.trim().replace('\n', "; ")));
     }
+    if !node.drift.is_empty() {
+        lines.push(line("Drift:", &node.drift));
+    }
+    if !node.owner.is_empty() {
+        lines.push(line("Made by:", &node.owner));
+    }
+    if !node.users.is_empty() {
+        lines.push(line("Used by:", &node.users.join(", ")));
+    }
     if !node.buildkitd_flags.is_empty() {
         lines.push(line("BuildKit daemon flags:", &node.buildkitd_flags.join(" ")));
     }

@@ -42,6 +42,12 @@ struct NodeView {
     labels: BTreeMap<String, String>,
     wanted: u32,
     pods: Vec<PodView>,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    drift: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    owner: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    users: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     placement: Option<PlacementView>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -121,6 +127,9 @@ impl From<fleet::Node> for NodeView {
             pods,
             worker_labels,
             placement,
+            drift,
+            owner,
+            users,
             buildkitd_config,
         } = node;
         Self {
@@ -137,6 +146,9 @@ impl From<fleet::Node> for NodeView {
             labels: worker_labels.into_iter().collect(),
             wanted,
             pods: pods.into_iter().map(Into::into).collect(),
+            drift,
+            owner,
+            users,
             placement: placement.map(Into::into),
             config: buildkitd_config
                 .map(|config| ConfigView { toml: config.toml, files: config.files.into_keys().collect() }),

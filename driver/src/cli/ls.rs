@@ -34,6 +34,9 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<(), Failure> {
         context.info(CREATE_ONE);
     }
     for node in builders.iter().flat_map(|builder| &builder.nodes) {
+        if !node.drift.is_empty() {
+            context.warning(&format!("node {}: {}", node.name, printable(&node.drift)));
+        }
         if node.status == "error" && !node.reason.is_empty() {
             context.warning(&format!("node {}: {}", node.name, printable(&node.reason.trim().replace('\n', "; "))));
         }

@@ -1,6 +1,6 @@
 //! `buildfleet rm`: removes builders with all that they have in their cluster.
 
-use buildfleet_proto::fleet::Builder;
+use buildfleet_proto::fleet::{Builder, RemoveRequest};
 
 use super::client::{Client, called};
 use super::failure::Failure;
@@ -20,9 +20,12 @@ pub(super) struct Args {
     /// Every builder without a pod that runs or is on its way
     #[arg(long, conflicts_with = "names")]
     all_inactive: bool,
-    /// Forget a builder although its cluster cannot be reached or refuses to delete its pods
+    /// Remove what others use, too, and forget a builder although its cluster cannot be reached or refuses to delete its pods
     #[arg(long, short)]
     force: bool,
+    /// Keep the volumes of the pods, which a later builder with the same nodes takes up again
+    #[arg(long)]
+    keep_state: bool,
 }
 
 pub(super) async fn run(args: Args, context: &Context) -> Result<(), Failure> {
@@ -36,7 +39,7 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<(), Failure> {
     // One that fails does not keep the others; the first failure is the command's.
     let mut first = None;
     for name in names {
-        match remove(&mut client, context, &name, args.force).await {
+        match remove(&mut client, context, &name, (args.force, args.keep_state)).await {
             Ok(()) => {}
             Err(failure) if failure.is_interrupted() => return Err(failure),
             Err(failure) => match &first {
@@ -53,11 +56,17 @@ fn is_inactive(builder: &Builder) -> bool {
     builder.nodes.iter().all(|node| matches!(node.status.as_str(), "inactive" | "stopped"))
 }
 
-async fn remove(client: &mut Client, context: &Context, name: &str, force: bool) -> Result<(), Failure> {
-    let removed = match client.remove(name, force).await {
-        Ok(stream) => follow_or_interrupt(stream, context.progress).await,
-        Err(failure) => Err(failure),
-    };
+async fn remove(
+    client: &mut Client,
+    context: &Context,
+    name: &str,
+    (force, keep_state): (bool, bool),
+) -> Result<(), Failure> {
+    let removed =
+        match client.remove(RemoveRequest { builder: name.to_owned(), force, keep_state, forget: force }).await {
+            Ok(stream) => follow_or_interrupt(stream, context.progress).await,
+            Err(failure) => Err(failure),
+        };
     if let Err(failure) = removed {
         return Err(client.with_what_there_is(failure.doing(format!("remove {}", called(name)))).await);
     }

@@ -21,7 +21,7 @@ use tonic::{Request, Response, Status};
 use super::entry::BuilderEntry;
 use super::progress::Teller;
 use super::registry::Registry;
-use crate::backend::LogsWanted;
+use crate::backend::{LogsWanted, Removal};
 use crate::fleet::NodeStatus;
 
 mod bootstrap;
@@ -118,14 +118,17 @@ impl Fleet for Api {
             Some(entry) => view::builder(entry, is_current),
             None => view::planned(&created.builder),
         };
-        let (node, warnings) = (created.node.to_string(), created.warnings);
-        Ok(Response::new(CreateResponse { builder: Some(builder), node, warnings }))
+        let (node, warnings, manifests) = (created.node.to_string(), created.warnings, created.manifests);
+        let takes_up_state = created.takes_up_state;
+        let changes = created.changes.into_iter().map(view::change).collect();
+        Ok(Response::new(CreateResponse { builder: Some(builder), node, warnings, manifests, changes, takes_up_state }))
     }
 
     async fn leave(&self, request: Request<LeaveRequest>) -> Result<Response<Self::LeaveStream>, Status> {
-        let LeaveRequest { builder, node } = request.into_inner();
+        let LeaveRequest { builder, node, keep_state } = request.into_inner();
+        let removal = Removal { keep_state, force: false };
         Ok(self.progress(|registry, teller| async move {
-            registry.leave(&builder, &node, &teller).await.map_err(|error| status::remove(&error))
+            registry.leave(&builder, &node, removal, &teller).await.map_err(|error| status::remove(&error))
         }))
     }
 
@@ -165,9 +168,10 @@ impl Fleet for Api {
     }
 
     async fn remove(&self, request: Request<RemoveRequest>) -> Result<Response<Self::RemoveStream>, Status> {
-        let RemoveRequest { builder, force } = request.into_inner();
+        let RemoveRequest { builder, force, keep_state, forget } = request.into_inner();
+        let (removal, forget) = (Removal { keep_state, force }, force || forget);
         Ok(self.progress(|registry, teller| async move {
-            registry.remove(&builder, force, &teller).await.map_err(|error| status::remove(&error))
+            registry.remove(&builder, removal, forget, &teller).await.map_err(|error| status::remove(&error))
         }))
     }
 

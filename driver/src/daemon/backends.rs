@@ -4,10 +4,10 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::backend::SharedBackend;
-use crate::backend::kubernetes::{KubernetesBackend, resolve_context};
+use crate::backend::kubernetes::{AttachedBackend, KubernetesBackend, KubernetesNode, resolve_context};
 use crate::backend::local::LocalBackend;
 use crate::backend::remote::RemoteBackend;
+use crate::backend::{ApplyError, Installation, Preview, SharedBackend};
 use crate::builder::{Endpoint, KubeContext, Node};
 use crate::options::DriverOptions;
 use crate::report;
@@ -17,12 +17,27 @@ use crate::settings::Settings;
 pub type Located = Result<(KubeContext, Option<String>), String>;
 
 /// Makes backends.
+#[async_trait::async_trait]
 pub trait Backends: fmt::Debug + Send + Sync + 'static {
     /// The backend of a node whose options were typed for its endpoint's driver. Starts no pod.
-    fn start(&self, node: &Node, options: &DriverOptions) -> SharedBackend;
+    fn start(&self, node: &Node, options: &DriverOptions, us: &Installation) -> SharedBackend;
 
     /// Which context these kubeconfig files lead to now.
     fn locate(&self, paths: Vec<PathBuf>, context: Option<String>) -> Located;
+
+    /// What the next order for a node would do; `None` where it does nothing that could be told before.
+    async fn preview(
+        &self,
+        node: &Node,
+        options: &DriverOptions,
+        us: &Installation,
+    ) -> Result<Option<Preview>, ApplyError>;
+
+    /// Notes where the node's pods are that this daemon uses them, and knows of the options that they have.
+    async fn join(&self, node: &Node, options: &DriverOptions, us: &Installation) -> Result<(), ApplyError>;
+
+    /// All that an order makes, as YAML; `None` where that is not made of documents.
+    fn manifests(&self, node: &Node, options: &DriverOptions) -> Option<String>;
 }
 
 /// The backends that there are.
@@ -35,14 +50,32 @@ impl AllBackends {
     pub fn new(settings: Settings) -> Self {
         Self { settings }
     }
-}
 
-impl Backends for AllBackends {
-    fn start(&self, node: &Node, options: &DriverOptions) -> SharedBackend {
+    fn in_cluster(&self, node: &Node, options: &DriverOptions, us: &Installation) -> Option<KubernetesNode> {
         match (node.endpoint.clone(), options.clone()) {
             (Endpoint::Kubernetes(context), DriverOptions::Kubernetes(options)) => {
-                let api_server = self.settings.kubernetes_service().map(str::to_owned);
-                Arc::new(KubernetesBackend::start(node.clone(), context, options, api_server))
+                let (node, us) = (node.clone(), us.clone());
+                Some(KubernetesNode { node, context, options, api_server: self.api_server(), us })
+            }
+            _ => None,
+        }
+    }
+
+    fn api_server(&self) -> Option<String> {
+        self.settings.kubernetes_service().map(str::to_owned)
+    }
+}
+
+#[async_trait::async_trait]
+impl Backends for AllBackends {
+    fn start(&self, node: &Node, options: &DriverOptions, us: &Installation) -> SharedBackend {
+        if let Some(node) = self.in_cluster(node, options, us) {
+            return Arc::new(KubernetesBackend::start(node));
+        }
+        match (node.endpoint.clone(), options.clone()) {
+            (Endpoint::Attached { context, to }, DriverOptions::Kubernetes(options)) => {
+                let (name, namespace) = (node.name.clone(), options.namespace);
+                Arc::new(AttachedBackend::start(name, to, context, namespace, self.api_server()))
             }
             (Endpoint::Local, DriverOptions::Local(options)) => {
                 let (state, run) = (self.settings.local_state(&node.name), self.settings.local_run(&node.name));
@@ -57,5 +90,28 @@ impl Backends for AllBackends {
 
     fn locate(&self, paths: Vec<PathBuf>, context: Option<String>) -> Located {
         resolve_context(paths, context).map_err(|error| report::chain(&error))
+    }
+
+    async fn preview(
+        &self,
+        node: &Node,
+        options: &DriverOptions,
+        us: &Installation,
+    ) -> Result<Option<Preview>, ApplyError> {
+        match self.in_cluster(node, options, us) {
+            Some(node) => Box::pin(node.preview()).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    async fn join(&self, node: &Node, options: &DriverOptions, us: &Installation) -> Result<(), ApplyError> {
+        match self.in_cluster(node, options, us) {
+            Some(node) => node.join().await,
+            None => Ok(()),
+        }
+    }
+
+    fn manifests(&self, node: &Node, options: &DriverOptions) -> Option<String> {
+        self.in_cluster(node, options, &Installation::default()).map(KubernetesNode::manifests)
     }
 }

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::backends::Backends;
 use super::front::{Activity, Front, Target};
 use super::owned::Owned;
+use crate::backend::Installation;
 use crate::builder::{Builder, Node, NodeName};
 use crate::fleet::{FleetConfig, NodeFleet, NodeSnapshot, Remembered};
 use crate::options::DriverOptions;
@@ -31,6 +32,8 @@ pub(super) struct Surroundings {
     pub(super) backends: Box<dyn Backends>,
     pub(super) store: Arc<Store>,
     pub(super) shutdown: Shutdown,
+    /// Who we are to others that use the same objects.
+    pub(super) us: Installation,
 }
 
 /// A builder as it is now. A change makes another value; nodes and sockets are shared by both.
@@ -91,7 +94,7 @@ impl NodeEntry {
             platforms: node.platforms.clone(),
             remembered: known.remembered.clone(),
         };
-        let backend = around.backends.start(node, options);
+        let backend = around.backends.start(node, options, &around.us);
         let fleet = NodeFleet::start(config, backend, around.shutdown.clone());
         let activity = Arc::new(Activity::new(known.last_activity));
         let finished = Arc::new(Finished::new(known.finished.clone()));

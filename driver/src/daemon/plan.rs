@@ -7,7 +7,8 @@ use buildfleet_proto::fleet::CreateRequest;
 use super::backends::Located;
 use super::words;
 use crate::builder::{
-    Builder, BuilderName, BuildkitdConfig, Driver, DriverOpts, Endpoint, EndpointError, Node, NodeName, Platform,
+    AttachTarget, Builder, BuilderName, BuildkitdConfig, Driver, DriverOpts, Endpoint, EndpointError, Node, NodeName,
+    Platform,
 };
 use crate::options::{DriverOptions, split_driver_opts};
 
@@ -27,6 +28,8 @@ pub(super) enum PlanError {
     OtherDriver { builder: BuilderName, present: Driver, given: Driver },
     #[error("another builder has a node {0} already")]
     NodeTaken(NodeName),
+    #[error("node {node} has pods of its own and cannot be attached to {to}: they would be left behind")]
+    Attached { node: NodeName, to: AttachTarget },
     #[error("node {node} cannot move from namespace {from} to {to}: its pods would be left behind")]
     Moved { node: NodeName, from: String, to: String },
 }
@@ -37,7 +40,9 @@ impl PlanError {
         match self {
             Self::Exists(_) => Some("--append adds a node to it, --node NAME changes a node that it has".to_owned()),
             Self::Missing(_) => Some("without --append the builder is made".to_owned()),
-            Self::Moved { node, .. } => Some(format!("remove it by --leave --node {node}, then append it again")),
+            Self::Moved { node, .. } | Self::Attached { node, .. } => {
+                Some(format!("remove it by --leave --node {node}, then append it again"))
+            }
             Self::Invalid(_) | Self::OtherDriver { .. } | Self::NodeTaken(_) => None,
         }
     }
@@ -55,6 +60,7 @@ pub(super) struct Asked {
     flags: Vec<String>,
     config: Option<BuildkitdConfig>,
     endpoint: Option<String>,
+    attach: Option<AttachTarget>,
     paths: Vec<PathBuf>,
     context: Option<String>,
     problems: Vec<String>,
@@ -109,6 +115,7 @@ impl Asked {
             note(format!("--buildkitd-flags `{}`: {error}", request.buildkitd_flags));
             Vec::new()
         });
+        let attach = read(&request.attach, &mut note);
         let config = request.buildkitd_config.map(|config| {
             BuildkitdConfig::try_new(config.toml, config.files.into_iter().collect())
                 .map_err(|errors| errors.iter().for_each(|error| note(format!("--buildkitd-config: {error}"))))
@@ -127,6 +134,7 @@ impl Asked {
             flags,
             config: config.and_then(Result::ok),
             endpoint: some(request.endpoint),
+            attach,
             paths: kubeconfig.paths.into_iter().map(PathBuf::from).collect(),
             context: some(kubeconfig.context),
             problems,
@@ -165,7 +173,14 @@ impl Asked {
             (Some(node), _) => Some(node.clone()),
             (None, _) => self.free_name(&name, taken),
         };
-        let endpoint = self.endpoint(driver, old, existing, locate);
+        let to = self.attach.take();
+        if let (Some(to), Some(Node { name, endpoint: Endpoint::Kubernetes(_), .. })) = (&to, old) {
+            return Err(PlanError::Attached { node: name.clone(), to: to.clone() });
+        }
+        let endpoint = self.endpoint(driver, old, existing, locate).map(|endpoint| attached(endpoint, to.clone()));
+        if to.is_some() && driver != Driver::Kubernetes {
+            self.problems.push(format!("--attach is for the kubernetes driver, not for {driver}"));
+        }
         let mut network_host = false;
         if let Some(old) = old {
             // As buildx does it: what is given replaces the old, what is not given stays.
@@ -174,13 +189,17 @@ impl Asked {
             keep(&mut self.flags, &old.buildkitd_flags);
             keep(&mut self.config, &old.config);
         }
+        let is_attached = matches!(endpoint, Some(Endpoint::Attached { .. }));
+        if is_attached {
+            self.check_attached();
+        }
         if let Some(config) = &self.config {
             self.problems
                 .extend(config_problem(driver, &self.flags).map(|problem| format!("--buildkitd-config: {problem}")));
             network_host = config.allows_network_host();
         }
-        if driver == Driver::Kubernetes && !network_host && !self.flags.iter().any(|flag| flag.starts_with(ENTITLEMENT))
-        {
+        let is_allowed = network_host || self.flags.iter().any(|flag| flag.starts_with(ENTITLEMENT));
+        if driver == Driver::Kubernetes && !is_attached && !is_allowed {
             // buildx's default, without which `docker buildx build --allow network.host` would fail here alone.
             self.flags.push(format!("{ENTITLEMENT}=network.host"));
         }
@@ -216,6 +235,28 @@ impl Asked {
         let mut builder = existing.cloned().unwrap_or(Builder { name, driver, nodes: Vec::new() });
         let warnings = join(&mut builder, &node);
         Ok(Plan { builder, node, options, change, warnings })
+    }
+
+    /// Pods of somebody else are as they are.
+    fn check_attached(&mut self) {
+        for (key, value) in &self.opts {
+            if !OF_ATTACHED.contains(&key.as_str()) {
+                let accepted = OF_ATTACHED.join(", ");
+                self.problems.push(format!(
+                    "driver option `{key}`: the pods of --attach are not buildfleet's to change; accepted beside it are {accepted}"
+                ));
+            } else if key == "transport" && !["auto", "exec"].contains(&value.as_str()) {
+                self.problems.push(format!(
+                    "driver option `transport`: `{value}` needs certificates in the pods, which only buildfleet's own have; accepted beside --attach are auto and exec"
+                ));
+            }
+        }
+        if self.config.is_some() {
+            self.problems.push("--buildkitd-config: the pods of --attach are not buildfleet's to change".to_owned());
+        }
+        if !self.flags.is_empty() {
+            self.problems.push("--buildkitd-flags: the pods of --attach are not buildfleet's to change".to_owned());
+        }
     }
 
     /// `<builder><n>` with the first number that is free.
@@ -280,6 +321,19 @@ impl Asked {
 }
 
 const NAMESPACE: &str = "namespace";
+
+/// The options that say something of the daemon's side alone.
+const OF_ATTACHED: [&str; 5] = [NAMESPACE, "loadbalance", "retry", "timeout", "transport"];
+
+/// Where a node is whose pods are those of `to`, or were before.
+fn attached(endpoint: Endpoint, to: Option<AttachTarget>) -> Endpoint {
+    match (endpoint, to) {
+        (Endpoint::Kubernetes(context) | Endpoint::Attached { context, .. }, Some(to)) => {
+            Endpoint::Attached { context, to }
+        }
+        (endpoint, _) => endpoint,
+    }
+}
 
 const ENTITLEMENT: &str = "--allow-insecure-entitlement";
 

@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use super::backends::Backends;
 use super::entry::{BuilderEntry, NodeEntry, Surroundings, never_started};
 use super::front::Front;
+use super::installation;
 use crate::builder::{BuilderName, NodeName};
 use crate::options::DriverOptions;
 use crate::report;
@@ -15,6 +16,7 @@ use crate::settings::Settings;
 use crate::shutdown::Shutdown;
 use crate::store::{Loaded, OpenError, SaveError, Store, StoredBuilder, StoredNode};
 
+mod compare;
 mod create;
 mod remove;
 
@@ -94,7 +96,7 @@ impl Registry {
         shutdown: Shutdown,
     ) -> Result<Self, OpenError> {
         let (mut store, loaded) = Store::open(settings.state_dir())?;
-        let Loaded { builders, mut nodes, current, warnings } = loaded;
+        let Loaded { builders, mut nodes, current, installation, warnings } = loaded;
         let mut state = State { warnings, ..State::default() };
         let mut usable = Vec::new();
         let mut named = BTreeSet::new();
@@ -118,7 +120,8 @@ impl Registry {
                 }
             }
         }
-        let around = Surroundings { backends, store: Arc::new(store), shutdown };
+        let us = installation::of(installation);
+        let around = Surroundings { backends, store: Arc::new(store), shutdown, us };
         for (StoredBuilder { builder, created }, options, (front, node_fronts)) in bound {
             let entries = builder.nodes.iter().zip(options).zip(node_fronts).map(|((node, options), front)| {
                 let known = nodes.remove(&node.name).unwrap_or_else(never_started);

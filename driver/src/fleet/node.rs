@@ -19,7 +19,7 @@ use super::placements::Placements;
 use super::state::State;
 use super::view::{Learned, Wish, expected_workers, snapshot};
 use super::{NodeSnapshot, Placement, Remembered, follow};
-use crate::backend::{DeleteError, PodPhase, SharedBackend};
+use crate::backend::{DeleteError, PodPhase, Removal, Removed, SharedBackend};
 use crate::builder::{NodeName, Platform};
 use crate::options::LoadBalance;
 use crate::shutdown::Shutdown;
@@ -60,7 +60,7 @@ pub struct NodeFleet {
 impl NodeFleet {
     /// Starts to follow the backend's pods and to ask the running ones whether they answer. Starts no pod.
     pub fn start(config: FleetConfig, backend: SharedBackend, shutdown: Shutdown) -> Arc<Self> {
-        let wish = Wish { stopped: config.remembered.stopped, wanted: config.replicas, trouble: None };
+        let wish = Wish { stopped: config.remembered.stopped, wanted: config.replicas, trouble: None, ordered: false };
         let state = State {
             pods: backend.pods().borrow().clone(),
             links: BTreeMap::new(),
@@ -135,15 +135,15 @@ impl NodeFleet {
         self.state().pods.pods.iter().all(|pod| pod.phase == PodPhase::Terminating)
     }
 
-    /// Removes all that the node has in its backend, and ends the fleet's own tasks and connections.
+    /// Removes what the node has in its backend, and ends the fleet's own tasks and connections.
     ///
     /// # Errors
     /// When something is left behind; the fleet goes on then.
-    pub async fn delete(&self) -> Result<(), DeleteError> {
+    pub async fn delete(&self, removal: Removal) -> Result<Removed, DeleteError> {
         let _one_at_a_time = self.order.lock().await;
-        self.backend.delete().await?;
+        let removed = self.backend.delete(removal).await?;
         self.close().await;
-        Ok(())
+        Ok(removed)
     }
 
     /// Ends the fleet's own tasks and connections; the pods stay.

@@ -7,7 +7,7 @@ use buildfleet_proto::buildkit::{ListWorkersResponse, Platform as WirePlatform, 
 
 use bytes::Bytes;
 
-use crate::backend::{Pod, PodPhase, Pods, StoryLine, Transport};
+use crate::backend::{Pod, PodPhase, Pods, Sharing, StoryLine, Transport};
 use crate::builder::{NodeName, Platform, PodName};
 
 /// What outlives the pods and a restart of the daemon, so that `ls` and `inspect` never start a pod.
@@ -42,6 +42,9 @@ pub struct NodeSnapshot {
     /// The story so far, oldest first: lines of the node (pod `None`) and of its pods.
     pub story: Vec<(Option<PodName>, StoryLine)>,
     pub remembered: Remembered,
+    /// How somebody else has changed or removed what the node has in its backend.
+    pub drift: Option<String>,
+    pub sharing: Option<Sharing>,
 }
 
 /// In buildx's words.
@@ -103,6 +106,8 @@ pub(super) struct Wish {
     pub(super) wanted: u32,
     /// Why the last order to the backend failed, when it did.
     pub(super) trouble: Option<String>,
+    /// This process has given an order.
+    pub(super) ordered: bool,
 }
 
 /// What the pods said of themselves.
@@ -142,12 +147,20 @@ pub(super) fn snapshot(pods: &Pods, links: &BTreeMap<PodName, Link>, wish: &Wish
     NodeSnapshot {
         status,
         reason,
-        wanted: if wish.stopped { 0 } else { wish.wanted },
+        wanted: if wish.stopped { 0 } else { pods.replicas.unwrap_or(wish.wanted) },
         ready: u32::try_from(ready).unwrap_or(u32::MAX),
         story: story.collect(),
         pods: views,
         remembered: Remembered { workers: learned.workers, ping: learned.ping, stopped: wish.stopped },
+        drift: pods.drift.clone().or_else(|| lost(pods, wish)),
+        sharing: pods.sharing.clone(),
     }
+}
+
+/// What was there when the daemon ended, and is no more.
+fn lost(pods: &Pods, wish: &Wish) -> Option<String> {
+    let lost = pods.known && pods.absent && !wish.stopped && !wish.ordered;
+    lost.then(|| "its workload was deleted by somebody else; the next build or bootstrap makes it again".to_owned())
 }
 
 fn pod_view(pod: &Pod, link: Option<&Link>) -> PodSnapshot {
@@ -241,7 +254,7 @@ mod tests {
     }
 
     fn up(wanted: u32) -> Wish {
-        Wish { stopped: false, wanted, trouble: None }
+        Wish { wanted, ..Wish::default() }
     }
 
     fn ready_link() -> Link {
@@ -264,7 +277,7 @@ mod tests {
             crashed.last_end = Some(PodEnd { reason: "OOMKilled".into(), detail: None });
             crashed
         };
-        let stopped = Wish { stopped: true, wanted: 1, trouble: None };
+        let stopped = Wish { stopped: true, ..up(1) };
         for (pods, wish, status, reason) in [
             (Pods::unknown(), up(1), NodeStatus::Inactive, None),
             (seen(vec![]), stopped, NodeStatus::Stopped, None),
@@ -276,6 +289,18 @@ mod tests {
             let view = snapshot(&pods, &BTreeMap::new(), &wish, Learned::default());
             assert_eq!((view.status, view.reason.as_deref()), (status, reason));
         }
+    }
+
+    #[test]
+    fn what_was_deleted_while_no_daemon_ran_is_missed() {
+        let absent = Pods { applied: false, absent: true, ..seen(vec![]) };
+        let drift = |pods: &Pods, wish: Wish| snapshot(pods, &BTreeMap::new(), &wish, Learned::default()).drift;
+        assert!(drift(&absent, up(1)).is_some_and(|drift| drift.contains("deleted by somebody else")));
+        assert_eq!(drift(&absent, Wish { stopped: true, ..up(1) }), None, "never started, or stopped");
+        assert_eq!(drift(&absent, Wish { ordered: true, ..up(1) }), None, "on its way");
+        assert_eq!(drift(&Pods { known: false, ..absent.clone() }, up(1)), None);
+        let told = Pods { drift: Some("edited".into()), ..absent };
+        assert_eq!(drift(&told, up(1)).as_deref(), Some("edited"));
     }
 
     #[test]

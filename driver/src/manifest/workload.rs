@@ -43,6 +43,21 @@ impl Workload {
         }
     }
 
+    /// As errors name it: `deployment kube0`.
+    pub fn called(&self) -> String {
+        let kind = self.kind().resource().trim_end_matches('s');
+        format!("{kind} {}", self.metadata().name.as_deref().unwrap_or_default())
+    }
+
+    /// How many pods it is to have.
+    pub fn replicas(&self) -> Option<u32> {
+        let replicas = match self {
+            Self::Deployment(it) => it.spec.as_ref()?.replicas?,
+            Self::StatefulSet(it) => it.spec.as_ref()?.replicas?,
+        };
+        u32::try_from(replicas).ok()
+    }
+
     /// The template of its pods; `None` for an object without a spec, which the API server never gives out.
     pub fn template_mut(&mut self) -> Option<&mut PodTemplateSpec> {
         match self {

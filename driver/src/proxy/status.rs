@@ -74,6 +74,9 @@ impl Progress {
                 Stage::Over(Some(status)) => return Ok(status.trailers()),
                 Stage::Seeking { after } => self.show_search(after).await?,
                 Stage::Placed { attempt, pod } if shown != Some(attempt) => {
+                    if shown.is_none() && self.steps == 0 {
+                        self.show_drift().await?;
+                    }
                     shown = Some(attempt);
                     if let Some(trailers) = self.copy(&pod).await? {
                         return Ok(trailers);
@@ -90,6 +93,18 @@ impl Progress {
             _ = self.stage.changed() => Ok(()),
             () = self.reply.gone() => Err(Gone),
         }
+    }
+
+    /// What somebody did to the node's pods, as a step of its own, where no wait for them has told it.
+    async fn show_drift(&mut self) -> Result<(), Gone> {
+        let node = Arc::clone(self.build.client().node().fleet());
+        let Some(drift) = node.watch().borrow().drift.clone() else { return Ok(()) };
+        let name = format!("[buildfleet] {} is not as it was made", node.name());
+        let step = Step::begin(self.build.reference(), self.steps, name);
+        self.steps += 1;
+        self.reply.send(step.message()).await?;
+        self.reply.send(step.line(&drift)).await?;
+        self.reply.send(step.end(None)).await
     }
 
     /// The story of the wait for a pod, as a step, until the wait is over.

@@ -1,10 +1,12 @@
 //! The `kubernetes` driver: builds in the pods of a real cluster.
 
 mod accounts;
+mod attach;
 mod cold_start;
 mod deaths;
 mod doctor;
 mod drain;
+mod drift;
 mod failures;
 mod in_cluster;
 mod job;
@@ -13,9 +15,11 @@ mod many_pods;
 mod memory;
 mod nodes;
 mod options;
+mod owners;
 mod parity;
 mod proxied;
 mod records;
 mod silence;
 mod transports;
 mod unreachable;
+mod volumes;

@@ -201,7 +201,7 @@ async fn a_bootstrap_that_fails_leaves_nothing_behind_and_has_its_own_exit_code(
          info: builder kube was removed again, because its pods did not start\n\
          error: failed to start builder kube:\n  node kube0 has 0 of 2 pods ready after 30 s\n  kube0-abc: manifest unknown\n",
     );
-    assert_eq!(machine.asked(), ["create kube", "bootstrap kube kube0", "remove kube by force"]);
+    assert_eq!(machine.asked(), ["create kube", "bootstrap kube kube0", "remove kube and forget"]);
     assert_eq!(machine.told(), Vec::<String>::new());
 
     // Of a builder that exists, only the new node is taken back.

@@ -9,10 +9,10 @@ use std::sync::{Arc, Mutex};
 
 use buildfleet_proto::fleet::fleet_server::{Fleet, FleetServer};
 use buildfleet_proto::fleet::{
-    BootstrapRequest, Builder, CreateRequest, CreateResponse, ExamineRequest, ExamineResponse, Finding, InspectRequest,
-    LeaveRequest, ListRequest, ListResponse, LogChunk, LogsRequest, Node, Progress, RemoveRequest, ShutdownRequest,
-    ShutdownResponse, StopRequest, UsageRequest, UsageResponse, UseRequest, UseResponse, VersionRequest,
-    VersionResponse, progress,
+    BootstrapRequest, Builder, Change, CreateRequest, CreateResponse, ExamineRequest, ExamineResponse, Finding,
+    InspectRequest, LeaveRequest, ListRequest, ListResponse, LogChunk, LogsRequest, Node, Progress, RemoveRequest,
+    ShutdownRequest, ShutdownResponse, StopRequest, UsageRequest, UsageResponse, UseRequest, UseResponse,
+    VersionRequest, VersionResponse, progress,
 };
 use futures::{Stream, StreamExt, stream};
 use tempfile::TempDir;
@@ -33,6 +33,8 @@ struct Script {
     /// What `Create` refuses with.
     create: Option<Status>,
     warnings: Vec<String>,
+    /// What `Create` tells of the cluster.
+    changes: Vec<Change>,
     list_warnings: Vec<String>,
     /// What `Bootstrap` tells, and how it ends; `None`: never.
     story: Vec<Progress>,
@@ -88,6 +90,10 @@ impl Machine {
 
     pub(crate) fn create_warns(self, warning: &str) -> Self {
         self.with(|script| script.warnings.push(warning.to_owned()))
+    }
+
+    pub(crate) fn create_changes(self, object: &str, diff: &str) -> Self {
+        self.with(|script| script.changes.push(Change { object: object.to_owned(), unified_diff: diff.to_owned() }))
     }
 
     pub(crate) fn list_warns(self, warning: &str) -> Self {
@@ -294,12 +300,15 @@ impl Fleet for FakeFleet {
             if !request.dry_run {
                 script.builders.push(made.clone());
             }
-            Ok(Response::new(CreateResponse { builder: Some(made), node, warnings: script.warnings.clone() }))
+            let manifests = if request.manifests { format!("kind: Node\nname: {node}\n") } else { String::new() };
+            let (warnings, changes) = (script.warnings.clone(), script.changes.clone());
+            let (takes_up_state, builder) = (request.force, Some(made));
+            Ok(Response::new(CreateResponse { builder, node, warnings, manifests, changes, takes_up_state }))
         })
     }
 
     async fn leave(&self, request: Request<LeaveRequest>) -> Result<Response<Self::LeaveStream>, Status> {
-        let LeaveRequest { builder, node } = request.into_inner();
+        let LeaveRequest { builder, node, .. } = request.into_inner();
         self.find(&builder)?;
         self.asked(format!("leave {builder} {node}"));
         self.script(|script| {
@@ -348,9 +357,12 @@ impl Fleet for FakeFleet {
     }
 
     async fn remove(&self, request: Request<RemoveRequest>) -> Result<Response<Self::RemoveStream>, Status> {
-        let RemoveRequest { builder, force } = request.into_inner();
+        let RemoveRequest { builder, force, keep_state, forget } = request.into_inner();
         self.find(&builder)?;
-        self.asked(format!("remove {builder}{}", if force { " by force" } else { "" }));
+        let by_force = if force { " by force" } else { "" };
+        let by_force = if forget && !force { " and forget" } else { by_force };
+        let kept = if keep_state { " but its state" } else { "" };
+        self.asked(format!("remove {builder}{by_force}{kept}"));
         if builder == "stuck" && !force {
             let refused = Status::new(Code::FailedPrecondition, "failed to reach the API server");
             return Ok(Response::new(stream::iter([Err(refused)]).boxed()));

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use buildfleet::backend::kubernetes::KubernetesBackend;
-use buildfleet::backend::{ApplyError, Backend, LogsError, LogsWanted, PodPhase, Pods};
+use buildfleet::backend::kubernetes::{KubernetesBackend, KubernetesNode};
+use buildfleet::backend::{ApplyError, Backend, Installation, LogsError, LogsWanted, PodPhase, Pods, Removal};
 use buildfleet::builder::{Driver, Endpoint, KubeContext, Node, PodName};
 use buildfleet::options::{DriverOptions, split_driver_opts};
 use buildfleet::report::chain;
@@ -15,6 +15,11 @@ use crate::support::api_server::ApiServer;
 const SOON: Duration = Duration::from_secs(10);
 
 pub(crate) fn backend(context: KubeContext, driver_opts: &[&str]) -> KubernetesBackend {
+    KubernetesBackend::start(node(context, driver_opts, "anna"))
+}
+
+/// Node `kube0` of somebody's daemon.
+pub(crate) fn node(context: KubeContext, driver_opts: &[&str], who: &str) -> KubernetesNode {
     let given: Vec<String> = driver_opts.iter().map(|opt| (*opt).to_owned()).collect();
     let driver_opts = split_driver_opts(&given).unwrap();
     let DriverOptions::Kubernetes(options) = DriverOptions::parse(Driver::Kubernetes, &driver_opts).unwrap() else {
@@ -28,7 +33,8 @@ pub(crate) fn backend(context: KubeContext, driver_opts: &[&str]) -> KubernetesB
         buildkitd_flags: Vec::new(),
         config: None,
     };
-    KubernetesBackend::start(node, context, options, None)
+    let us = Installation { id: format!("{who}-id"), who: format!("{who}@laptop") };
+    KubernetesNode { node, context, options, api_server: None, us }
 }
 
 pub(crate) async fn seen(backend: &KubernetesBackend, what: impl FnMut(&Pods) -> bool) -> Pods {
@@ -115,11 +121,11 @@ async fn exec_alone_needs_no_secret() {
     assert!(server.requests().iter().all(|request| !request.ends_with(" secrets")), "{:?}", server.requests());
     // An account for this transport has no right to Secrets; one of all transports removes what another one left.
     server.refuse("DELETE secrets", 403, "secrets is forbidden");
-    backend.delete().await.unwrap();
-    assert_eq!((count(&server, "DELETE deployments"), count(&server, "DELETE secrets")), (1, 1));
+    backend.delete(Removal::default()).await.unwrap();
+    assert_eq!((count(&server, "DELETE deployments"), count(&server, "DELETE secrets")), (1, 2));
     let other = self::backend(server.context(), &[]);
     other.apply(1).await.unwrap();
-    assert!(chain(&other.delete().await.unwrap_err()).contains("not allowed to delete secrets"));
+    assert!(chain(&other.delete(Removal::default()).await.unwrap_err()).contains("not allowed to delete secrets"));
 }
 
 #[tokio::test]
@@ -269,12 +275,12 @@ async fn a_new_token_in_the_kubeconfig_is_taken_when_the_old_one_is_refused() {
     let backend = backend(server.context(), &[]);
     backend.apply(1).await.unwrap();
     server.state(|state| state.token = Some("second"));
-    assert_eq!(chain(&backend.apply(1).await.unwrap_err()), "failed to get secret kube0-tls: Unauthorized");
+    assert_eq!(chain(&backend.apply(1).await.unwrap_err()), "failed to list deployment kube0: Unauthorized");
     server.write_kubeconfig("second");
     backend.apply(1).await.unwrap();
     server.state(|state| state.token = Some("third"));
     server.write_kubeconfig("third");
-    backend.delete().await.unwrap();
+    backend.delete(Removal::default()).await.unwrap();
 }
 
 #[tokio::test]
@@ -282,10 +288,10 @@ async fn everything_is_deleted_and_nothing_left_is_success() {
     let server = ApiServer::start().await;
     let backend = backend(server.context(), &[]);
     backend.apply(1).await.unwrap();
-    backend.delete().await.unwrap();
+    backend.delete(Removal::default()).await.unwrap();
     assert_eq!((server.object("deployments"), server.object("secrets")), (None, None));
     seen(&backend, |pods| pods.known && !pods.applied).await;
-    backend.delete().await.unwrap();
+    backend.delete(Removal::default()).await.unwrap();
 }
 
 #[tokio::test]
@@ -294,12 +300,12 @@ async fn what_cannot_be_deleted_is_named_and_the_rest_is_deleted() {
     let backend = backend(server.context(), &[]);
     backend.apply(1).await.unwrap();
     server.refuse("DELETE deployments", 403, "no");
-    let error = backend.delete().await.unwrap_err();
+    let error = backend.delete(Removal::default()).await.unwrap_err();
     let expected = "failed to delete deployment kube0: not allowed to delete deployments in namespace builds: no";
     assert_eq!(chain(&error), expected);
     assert_eq!(server.object("secrets"), None);
     server.refuse("DELETE secrets", 500, "storage is gone");
-    let told = chain(&backend.delete().await.unwrap_err());
+    let told = chain(&backend.delete(Removal::default()).await.unwrap_err());
     assert!(told.contains("deployment kube0") && told.contains("storage is gone"), "{told}");
 }
 

@@ -159,3 +159,22 @@ async fn a_pod_with_other_certificates_is_not_trusted() {
     let told = chain(&backend.dial(&name()).await.unwrap_err());
     assert!(told.starts_with("failed to reach pod kube0-a by port-forward: invalid peer certificate"), "{told}");
 }
+
+#[tokio::test]
+async fn a_pod_that_began_with_the_certificates_before_is_still_reached() {
+    let server = server_with_pod().await;
+    let backend = backend(server.context(), &["transport=port-forward"]);
+    backend.apply(1).await.unwrap();
+    let before = server.object("secrets").unwrap();
+    let mut due = before.clone();
+    for (_, end) in due["metadata"]["annotations"].as_object_mut().unwrap() {
+        *end = serde_json::json!("2026-01-01T00:00:00Z");
+    }
+    server.put("secrets", due);
+    backend.apply(1).await.unwrap();
+    assert_ne!(server.object("secrets").unwrap()["data"], before["data"], "they were renewed");
+    talk(&mut backend.dial(&name()).await.unwrap()).await;
+    // What the pod has mounted is what it began with.
+    server.put("secrets", before);
+    talk(&mut backend.dial(&name()).await.unwrap()).await;
+}

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use buildfleet::backend::local::{LocalBackend, Machine};
-use buildfleet::backend::{ApplyError, Backend, DialError, LogsError, LogsWanted, PodPhase, Pods, Transport};
+use buildfleet::backend::{
+    ApplyError, Backend, DialError, LogsError, LogsWanted, PodPhase, Pods, Removal, Removed, Transport,
+};
 use buildfleet::builder::{BuildkitdConfig, Driver, Endpoint, Node, PodName};
 use buildfleet::options::DriverOptions;
 use futures::StreamExt;
@@ -170,7 +172,7 @@ async fn buildkitd_is_pointed_to_its_configuration_whose_keys_nobody_else_can_re
     for (path, wanted) in [(directory.as_path(), 0o700), (certificate.as_path(), 0o600), (toml.as_path(), 0o600)] {
         assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, wanted, "{path:?}");
     }
-    backend.delete().await.unwrap();
+    backend.delete(Removal::default()).await.unwrap();
     assert!(!directory.exists());
 }
 
@@ -275,20 +277,32 @@ async fn a_pod_that_waits_for_its_next_start_ends_at_once() {
 }
 
 #[tokio::test]
+async fn what_is_to_be_kept_stays_and_is_named() {
+    let place = Place::new(OBEDIENT);
+    let backend = place.backend(&[]);
+    backend.apply(1).await.unwrap();
+    let pid = place.pid(0).await;
+    let removal = Removal { keep_state: true, force: false };
+    let kept = vec![place.path("state/lap").display().to_string()];
+    assert_eq!(backend.delete(removal).await.unwrap(), Removed::Gone { kept });
+    assert!(is_gone(pid) && place.path("state/lap").exists() && !place.path("run/lap").exists());
+}
+
+#[tokio::test]
 async fn delete_leaves_nothing_and_may_be_asked_for_twice() {
     let place = Place::new(OBEDIENT);
     let backend = place.backend(&[]);
-    backend.delete().await.unwrap();
+    backend.delete(Removal::default()).await.unwrap();
     backend.apply(1).await.unwrap();
     let pid = place.pid(0).await;
     std::fs::create_dir(place.path("state/other")).unwrap();
-    backend.delete().await.unwrap();
+    backend.delete(Removal::default()).await.unwrap();
     assert!(is_gone(pid) && !place.path("state/lap").exists());
     assert!(place.path("state/other").exists(), "another node's state is not ours");
     assert!(!place.path("run/lap").exists());
     let pods = backend.pods().borrow().clone();
     assert!(pods.pods.is_empty() && !pods.applied);
-    backend.delete().await.unwrap();
+    backend.delete(Removal::default()).await.unwrap();
     backend.apply(1).await.unwrap();
     place.pid(0).await;
 }

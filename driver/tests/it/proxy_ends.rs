@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use buildfleet::backend::{PodPhase, StoryLine};
+use buildfleet::backend::{PodPhase, Removal, StoryLine};
 use buildfleet_proto::buildkit::*;
 use tokio_stream::StreamExt;
 use tonic::Code;
@@ -17,7 +17,7 @@ use crate::support::user::session::UserSession;
 async fn a_client_of_a_removed_node_does_not_bring_it_back() {
     let front = Front::new();
     let mut client = front.client().await;
-    front.fleet.delete().await.unwrap();
+    front.fleet.delete(Removal::default()).await.unwrap();
     let status = client.solve(solve("r1", "")).await.unwrap_err();
     assert_eq!(status.message(), "node kube0 has been removed");
     assert_eq!(front.pods.orders(), [0_u32; 0]);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use buildfleet::backend::remote::RemoteBackend;
-use buildfleet::backend::{Backend, DialError, LogsError, LogsWanted, PodPhase, Transport};
+use buildfleet::backend::{Backend, DialError, LogsError, LogsWanted, PodPhase, Removal, Transport};
 use buildfleet::builder::{Driver, Endpoint, Node, PodName, RemoteAddress};
 use buildfleet::options::DriverOptions;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
@@ -136,7 +136,7 @@ async fn its_one_pod_is_there_and_orders_change_nothing() {
     assert!(before.known && before.applied);
     assert_eq!((before.pods[0].name.as_str(), before.pods[0].phase), ("far", PodPhase::Running));
     backend.apply(0).await.unwrap();
-    backend.delete().await.unwrap();
+    backend.delete(Removal::default()).await.unwrap();
     assert_eq!(*backend.pods().borrow(), before);
     let wanted = LogsWanted { follow: false, tail: None };
     assert!(matches!(backend.logs(&far(), wanted).await, Err(LogsError::Unsupported(_))));

@@ -46,6 +46,18 @@ pub struct CreateRequest {
     /// Only check: nothing is stored.
     #[prost(bool, tag = "11")]
     pub dry_run: bool,
+    /// `deployment/NAME`, `statefulset/NAME` or `pod/NAME`: the node's pods are those, which somebody else runs.
+    #[prost(string, tag = "30")]
+    pub attach: ::prost::alloc::string::String,
+    /// With dry_run: also compare with what is in the cluster, and fail when that cannot be done.
+    #[prost(bool, tag = "31")]
+    pub diff: bool,
+    /// With dry_run: also tell all objects of the node.
+    #[prost(bool, tag = "32")]
+    pub manifests: bool,
+    /// Give these options to objects that others use with other ones, or that buildfleet did not make.
+    #[prost(bool, tag = "33")]
+    pub force: bool,
     /// From `--buildkitd-config`; not given: none, or as before.
     #[prost(message, optional, tag = "20")]
     pub buildkitd_config: ::core::option::Option<BuildkitdConfig>,
@@ -82,6 +94,25 @@ pub struct CreateResponse {
     /// Things that the user should know and that are no errors.
     #[prost(string, repeated, tag = "3")]
     pub warnings: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// YAML documents.
+    #[prost(string, tag = "20")]
+    pub manifests: ::prost::alloc::string::String,
+    /// What the next start of the node changes in the cluster.
+    #[prost(message, repeated, tag = "21")]
+    pub changes: ::prost::alloc::vec::Vec<Change>,
+    /// The node takes up what an earlier one of its name has kept.
+    #[prost(bool, tag = "22")]
+    pub takes_up_state: bool,
+}
+/// One object that changes.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Change {
+    /// As in `deployment kube0`.
+    #[prost(string, tag = "1")]
+    pub object: ::prost::alloc::string::String,
+    /// Of its YAML.
+    #[prost(string, tag = "2")]
+    pub unified_diff: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LeaveRequest {
@@ -89,6 +120,9 @@ pub struct LeaveRequest {
     pub builder: ::prost::alloc::string::String,
     #[prost(string, tag = "2")]
     pub node: ::prost::alloc::string::String,
+    /// What pods keep beyond their end stays.
+    #[prost(bool, tag = "20")]
+    pub keep_state: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct BootstrapRequest {
@@ -238,6 +272,15 @@ pub struct Node {
     /// Only in the answer to Inspect, for a node that runs.
     #[prost(message, optional, tag = "14")]
     pub placement: ::core::option::Option<Placement>,
+    /// How somebody else has changed or removed what belongs to it in the cluster.
+    #[prost(string, tag = "30")]
+    pub drift: ::prost::alloc::string::String,
+    /// Who made its objects.
+    #[prost(string, tag = "31")]
+    pub owner: ::prost::alloc::string::String,
+    /// Who uses them beside this daemon.
+    #[prost(string, repeated, tag = "32")]
+    pub users: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     /// The files have their names alone: keys are among them.
     #[prost(message, optional, tag = "15")]
     pub buildkitd_config: ::core::option::Option<BuildkitdConfig>,
@@ -303,9 +346,15 @@ pub struct StopRequest {
 pub struct RemoveRequest {
     #[prost(string, tag = "1")]
     pub builder: ::prost::alloc::string::String,
-    /// Forget the builder although its backend cannot be reached or refuses.
+    /// Forget the builder although its backend cannot be reached or refuses; remove what others use.
     #[prost(bool, tag = "2")]
     pub force: bool,
+    /// What pods keep beyond their end stays.
+    #[prost(bool, tag = "20")]
+    pub keep_state: bool,
+    /// Forget the builder although its backend cannot be reached or refuses, and nothing more of `force`.
+    #[prost(bool, tag = "21")]
+    pub forget: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LogsRequest {

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::Target;
 use super::client::Cluster;
-use super::errors::RequestError;
+use super::errors::{RequestError, is_unauthorized};
 use crate::backend::{BoxError, ByteStream, DialError, Dialed, Transport};
 use crate::builder::PodName;
 use crate::manifest::CertificateSet;
@@ -156,6 +156,30 @@ fn explained(pod: &PodName, mut failures: Vec<(Transport, Failure)>) -> DialErro
         text.into()
     };
     DialError::Failed { pod: pod.clone(), transport, source }
+}
+
+/// The one way into a pod that is not ours.
+pub(super) async fn by_exec(
+    cluster: &Cluster,
+    pod: &PodName,
+    container: &str,
+    address: Option<&str>,
+) -> Result<Dialed, DialError> {
+    let opened = match cluster.connection().await {
+        Ok(connection) => ways::exec(&connection, pod, container, address).await,
+        Err(error) => Err(Failure::Other(error.into())),
+    };
+    match opened {
+        Ok(stream) => Ok(Dialed { stream, transport: Transport::Exec }),
+        Err(failure) => {
+            if let Failure::Other(source) = &failure
+                && is_unauthorized(&**source)
+            {
+                cluster.forget();
+            }
+            Err(explained(pod, vec![(Transport::Exec, failure)]))
+        }
+    }
 }
 
 /// What every way ends in.

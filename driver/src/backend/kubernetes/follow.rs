@@ -14,11 +14,13 @@ use kube::runtime::watcher::{self, Config, DefaultBackoff, watcher};
 use tokio::sync::watch;
 
 use super::client::{Cluster, Connection};
+use super::drift::{self, Look};
 use super::errors::RequestError;
 use super::view::View;
 use super::{Target, logs};
 use crate::backend::Pods;
-use crate::manifest::{self, Workload, WorkloadKind};
+use crate::builder::NodeName;
+use crate::manifest::{Workload, WorkloadKind};
 use crate::report::chain;
 
 /// How long the events of a pod are followed after it began to run: the last ones come late.
@@ -35,8 +37,8 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new() -> Self {
-        Self { view: Mutex::default(), snapshots: watch::Sender::new(Pods::unknown()) }
+    pub(super) fn new(view: View) -> Self {
+        Self { view: Mutex::new(view), snapshots: watch::Sender::new(Pods::unknown()) }
     }
 
     pub(super) fn subscribe(&self) -> watch::Receiver<Pods> {
@@ -61,19 +63,46 @@ impl Shared {
     }
 }
 
+/// What is followed.
+#[derive(Debug)]
+pub(super) struct Followed {
+    /// For the log.
+    pub(super) node: NodeName,
+    /// `None` for a pod that is nobody's.
+    pub(super) kind: Option<WorkloadKind>,
+    /// The workload's name, or else the pod's.
+    pub(super) name: String,
+    /// What selects the pods; `None` where the workload says that.
+    pub(super) selector: Option<String>,
+    /// Whose options the workload should have; `None` when it is somebody else's.
+    pub(super) target: Option<Arc<Target>>,
+}
+
+impl Followed {
+    fn pods(&self, of_workload: Option<String>) -> Option<Config> {
+        match &self.kind {
+            None => Some(Config::default().fields(&format!("metadata.name={}", self.name))),
+            Some(_) => {
+                let selector = self.selector.clone().or(of_workload)?;
+                Some(Config::default().labels(&selector))
+            }
+        }
+    }
+}
+
 /// Runs until it is dropped.
-pub(super) async fn follow(cluster: Arc<Cluster>, target: Arc<Target>, shared: Arc<Shared>) {
+pub(super) async fn follow(cluster: Arc<Cluster>, followed: Followed, shared: Arc<Shared>) {
     let mut pauses = DefaultBackoff::default();
     loop {
         match cluster.connection().await {
             Ok(connection) => {
                 shared.change(|view| view.disconnected(None));
-                follow_connection(&connection, &target, &shared).await;
+                follow_connection(&connection, &followed, &shared).await;
                 tracing::warn!(server = %connection.server, "the API server refuses the credentials, reading them again");
                 cluster.forget();
             }
             Err(error) => {
-                tracing::warn!(node = %target.node.name, error = chain(&error), "no connection to the cluster");
+                tracing::warn!(node = %followed.node, error = chain(&error), "no connection to the cluster");
                 shared.change(|view| view.disconnected(Some(chain(&error))));
                 cluster.forget();
             }
@@ -83,28 +112,38 @@ pub(super) async fn follow(cluster: Arc<Cluster>, target: Arc<Target>, shared: A
 }
 
 /// Returns when the credentials are refused.
-async fn follow_connection(connection: &Connection, target: &Target, shared: &Shared) {
+async fn follow_connection(connection: &Connection, followed: &Followed, shared: &Shared) {
     let namespace = &connection.namespace;
     let client = || connection.client.clone();
-    let by_name = Config::default().fields(&format!("metadata.name={}", target.workload_name()));
-    let kind = manifest::workload_kind(&target.options);
-    let by_label = Config::default().labels(&manifest::selector(&target.node));
-    let mut workloads = match kind {
-        WorkloadKind::Deployment => {
+    let by_name = Config::default().fields(&format!("metadata.name={}", followed.name));
+    let mut workloads = match followed.kind {
+        Some(WorkloadKind::Deployment) => {
             let deployments = watched(Api::<Deployment>::namespaced(client(), namespace), by_name);
             deployments.map(|next| next.map(|event| mapped(event, Workload::Deployment))).boxed()
         }
-        WorkloadKind::StatefulSet => {
+        Some(WorkloadKind::StatefulSet) => {
             let sets = watched(Api::<StatefulSet>::namespaced(client(), namespace), by_name);
             sets.map(|next| next.map(|event| mapped(event, Workload::StatefulSet))).boxed()
         }
+        None => futures::stream::pending().boxed(),
     };
-    let mut pods = pin!(watched(Api::<Pod>::namespaced(client(), namespace), by_label));
-    let mut events: Option<BoxStream<'_, watcher::Result<watcher::Event<Event>>>> = None;
+    let resource = followed.kind.map_or("pods", WorkloadKind::resource);
+    let mut selected = None;
+    let mut pods: Option<Watched<'_, Pod>> = None;
+    let mut events: Option<Watched<'_, Event>> = None;
     let mut crash_logs = FuturesUnordered::new();
+    let mut looks = FuturesUnordered::new();
     let mut first_answer = pin!(tokio::time::sleep(FIRST_ANSWER));
     let mut heard = false;
     loop {
+        if let Some(config) = followed.pods(shared.read(View::selector)) {
+            // A workload that was made anew may have other pods.
+            let of_pods = (config.label_selector.clone(), config.field_selector.clone());
+            if selected.as_ref() != Some(&of_pods) {
+                selected = Some(of_pods);
+                pods = Some(watched(Api::<Pod>::namespaced(client(), namespace), config).boxed());
+            }
+        }
         let is_over = events.is_some() && !shared.read(View::wants_events);
         tokio::select! {
             Some(next) = workloads.next() => match next {
@@ -120,16 +159,20 @@ async fn follow_connection(connection: &Connection, target: &Target, shared: &Sh
                     let error = request_error(error);
                     shared.change(|view| {
                         view.disconnected(None);
-                        view.workloads_failed(watch_failed(kind.resource(), connection, &error));
+                        view.workloads_failed(watch_failed(resource, connection, &error));
                     });
                     if error.is_unauthorized() {
                         return;
                     }
                 }
             },
-            Some(next) = pods.next() => match next {
-                Ok(event) => shared.change(|view| view.pod(event)),
+            Some(next) = next_of(&mut pods) => match next {
+                Ok(event) => {
+                    heard = true;
+                    shared.change(|view| view.pod(event));
+                }
                 Err(error) => {
+                    heard = true;
                     let error = request_error(error);
                     shared.change(|view| view.pods_failed(watch_failed("pods", connection, &error)));
                     if error.is_unauthorized() {
@@ -137,7 +180,7 @@ async fn follow_connection(connection: &Connection, target: &Target, shared: &Sh
                     }
                 }
             },
-            Some(next) = next_event(&mut events) => match next {
+            Some(next) = next_of(&mut events) => match next {
                 Ok(event) => shared.change(|view| view.event(event)),
                 Err(error) => {
                     let error = request_error(error);
@@ -161,6 +204,19 @@ async fn follow_connection(connection: &Connection, target: &Target, shared: &Sh
                     tracing::debug!(pod, error = chain(&error), "the output of a crashed container cannot be read");
                 }
             },
+            Some((workload, look)) = looks.next() => match look {
+                Ok(look) => {
+                    let (workload, look): (Workload, Look) = (workload, look);
+                    if let Some(drift) = &look.drift {
+                        tracing::warn!(node = %followed.node, "{drift}");
+                    }
+                    shared.change(|view| view.looked(&workload, look));
+                }
+                Err(error) => {
+                    let error: RequestError = error;
+                    tracing::debug!(error = chain(&error), "whether somebody has changed the workload cannot be found out");
+                }
+            },
             () = linger(is_over) => events = None,
             () = &mut first_answer, if !heard => {
                 heard = true;
@@ -171,6 +227,14 @@ async fn follow_connection(connection: &Connection, target: &Target, shared: &Sh
         if events.is_none() && shared.read(View::wants_events) {
             let api = Api::<Event>::namespaced(client(), namespace);
             events = Some(watched(api, Config::default().fields("involvedObject.kind=Pod")).boxed());
+        }
+        if let Some(target) = &followed.target
+            && let Some(workload) = shared.change(View::look_due)
+        {
+            looks.push(async move {
+                let look = drift::look(connection, target, workload.clone()).await;
+                (workload, look)
+            });
         }
         for (pod, crash) in shared.change(View::crashes_to_read) {
             crash_logs.push(async move {
@@ -189,7 +253,7 @@ where
 }
 
 /// The same event about another view of its object.
-fn mapped<K, T>(event: watcher::Event<K>, map: impl FnOnce(K) -> T) -> watcher::Event<T> {
+pub(super) fn mapped<K, T>(event: watcher::Event<K>, map: impl FnOnce(K) -> T) -> watcher::Event<T> {
     match event {
         watcher::Event::Apply(object) => watcher::Event::Apply(map(object)),
         watcher::Event::Delete(object) => watcher::Event::Delete(map(object)),
@@ -199,11 +263,11 @@ fn mapped<K, T>(event: watcher::Event<K>, map: impl FnOnce(K) -> T) -> watcher::
     }
 }
 
-async fn next_event(
-    events: &mut Option<BoxStream<'_, watcher::Result<watcher::Event<Event>>>>,
-) -> Option<watcher::Result<watcher::Event<Event>>> {
-    match events {
-        Some(events) => events.next().await,
+type Watched<'a, K> = BoxStream<'a, watcher::Result<watcher::Event<K>>>;
+
+async fn next_of<K>(watched: &mut Option<Watched<'_, K>>) -> Option<watcher::Result<watcher::Event<K>>> {
+    match watched {
+        Some(watched) => watched.next().await,
         None => std::future::pending().await,
     }
 }

@@ -9,7 +9,6 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::LogParams;
 
-use super::BUILDKITD;
 use super::client::Connection;
 use super::errors::{RequestError, ask, ask_within};
 use super::story::Crash;
@@ -22,10 +21,15 @@ const CRASH_LINES: i64 = 100;
 const CRASH_BYTES: i64 = 32 << 10;
 const CRASH_TIMEOUT: Duration = Duration::from_secs(5);
 
-pub(super) async fn stream(connection: &Connection, pod: &PodName, wanted: LogsWanted) -> Result<LogStream, LogsError> {
+pub(super) async fn stream(
+    connection: &Connection,
+    pod: &PodName,
+    container: &str,
+    wanted: LogsWanted,
+) -> Result<LogStream, LogsError> {
     let api: Api<Pod> = Api::namespaced(connection.client.clone(), &connection.namespace);
     let params = LogParams {
-        container: Some(BUILDKITD.to_owned()),
+        container: Some(container.to_owned()),
         follow: wanted.follow,
         tail_lines: wanted.tail.map(i64::from),
         ..LogParams::default()

@@ -7,115 +7,23 @@ use k8s_openapi::api::core::v1::{Event, Pod as KubePod};
 use kube::ResourceExt;
 use kube::runtime::watcher;
 
+use super::attached::{self, Entrance};
+use super::drift::Look;
+use super::follow::mapped;
+use super::marks::Marks;
 use super::story::{self, Crash, Seen};
-use crate::backend::{Pod, PodEnd, PodPhase, Pods, StoryLine};
+use crate::backend::{Installation, Pod, PodEnd, PodPhase, Pods, StoryLine};
 use crate::builder::PodName;
 use crate::manifest::Workload;
 
+mod listed;
 #[cfg(test)]
 mod tests;
 
+use listed::Listed;
+
 /// How many ends of pods are kept.
 const ENDED_MAX: usize = 64;
-/// After so many failures in a row the snapshot is no longer trusted.
-const FAILURES_UNTIL_UNKNOWN: u32 = 3;
-
-/// One kind of object, as its watch tells of it.
-#[derive(Debug)]
-struct Listed<K> {
-    objects: BTreeMap<String, K>,
-    /// Gathers a list until it is whole.
-    fresh: Option<BTreeMap<String, K>>,
-    /// Whether a whole list was seen.
-    seen: bool,
-    failures: u32,
-    failure: Option<String>,
-}
-
-impl<K> Default for Listed<K> {
-    fn default() -> Self {
-        Self { objects: BTreeMap::new(), fresh: None, seen: false, failures: 0, failure: None }
-    }
-}
-
-/// What is known by a name of its own within its kind.
-trait Named {
-    fn name(&self) -> String;
-}
-
-impl Named for KubePod {
-    fn name(&self) -> String {
-        self.name_any()
-    }
-}
-
-impl Named for Event {
-    fn name(&self) -> String {
-        self.name_any()
-    }
-}
-
-impl Named for Workload {
-    fn name(&self) -> String {
-        self.metadata().name.clone().unwrap_or_default()
-    }
-}
-
-impl<K: Named> Listed<K> {
-    /// Takes an event in and returns the objects that are gone.
-    fn take(&mut self, event: watcher::Event<K>) -> Vec<K> {
-        match event {
-            watcher::Event::Init => {
-                self.fresh = Some(BTreeMap::new());
-                // A list is only begun here: it proves nothing yet.
-                return Vec::new();
-            }
-            watcher::Event::InitApply(object) => {
-                self.fresh.get_or_insert_default().insert(object.name(), object);
-                return Vec::new();
-            }
-            watcher::Event::InitDone => {
-                let fresh = self.fresh.take().unwrap_or_default();
-                let mut before = std::mem::replace(&mut self.objects, fresh);
-                before.retain(|name, _| !self.objects.contains_key(name));
-                self.seen = true;
-                self.recovered();
-                return before.into_values().collect();
-            }
-            watcher::Event::Apply(object) => {
-                self.objects.insert(object.name(), object);
-            }
-            watcher::Event::Delete(object) => {
-                self.recovered();
-                let known = self.objects.remove(&object.name());
-                // The deletion carries the last state.
-                return known.map(|_| object).into_iter().collect();
-            }
-        }
-        self.recovered();
-        Vec::new()
-    }
-
-    fn recovered(&mut self) {
-        self.failures = 0;
-        self.failure = None;
-    }
-
-    fn failed(&mut self, why: String) {
-        self.failures = self.failures.saturating_add(1);
-        self.failure = Some(why);
-    }
-
-    fn is_known(&self) -> bool {
-        self.seen && self.failures < FAILURES_UNTIL_UNKNOWN
-    }
-
-    /// A single failure is a watch that ran out, after a whole list was seen.
-    fn note(&self) -> Option<StoryLine> {
-        let why = self.failure.as_ref().filter(|_| !self.seen || self.failures > 1)?;
-        Some(StoryLine::trouble(why.clone()))
-    }
-}
 
 /// All of it.
 #[derive(Debug, Default)]
@@ -132,16 +40,141 @@ pub(super) struct View {
     /// Why there is no connection at all.
     disconnected: Option<String>,
     events_refused: Option<String>,
+    drift: Drift,
+    us: Installation,
+    /// Set for pods that somebody else runs.
+    theirs: Option<Theirs>,
+}
+
+/// What is not ours is only used.
+#[derive(Debug, Default)]
+struct Theirs {
+    /// A pod of its own, without a workload.
+    bare: bool,
+    /// Not used now: its pods are not shown.
+    detached: bool,
+    /// By pod.
+    entrances: BTreeMap<String, Entrance>,
+}
+
+/// What others did to the workload.
+#[derive(Debug, Default)]
+struct Drift {
+    /// The last state of the workload that was looked at, or that an order of ours made.
+    looked_at: Option<Generation>,
+    changed: Look,
+    /// It was there, and nobody here has removed it.
+    missing: Option<String>,
+    /// Orders of ours that are under way: what they remove or change is nobody else's doing.
+    orders: usize,
+}
+
+/// One state of an object's options, and of what is noted of them.
+type Generation = (Option<String>, Option<i64>, Option<String>);
+
+fn generation(workload: &Workload) -> Generation {
+    let metadata = workload.metadata();
+    (metadata.uid.clone(), metadata.generation, Marks::of(metadata).applied)
 }
 
 impl View {
+    pub(super) fn of(us: Installation) -> Self {
+        Self { us, ..Self::default() }
+    }
+
+    /// Of what somebody else runs: a workload, or a `bare` pod.
+    pub(super) fn theirs(bare: bool) -> Self {
+        let mut view = Self { theirs: Some(Theirs { bare, ..Theirs::default() }), ..Self::default() };
+        view.workloads.seen = bare;
+        view
+    }
+
+    /// Ends the use of what is not ours, or begins it again.
+    pub(super) fn detach(&mut self, detached: bool) {
+        if let Some(theirs) = &mut self.theirs {
+            theirs.detached = detached;
+        }
+    }
+
+    /// What selects the pods of the workload that is there.
+    pub(super) fn selector(&self) -> Option<String> {
+        self.workloads.objects.values().next().and_then(attached::selector)
+    }
+
+    /// The way to `buildkitd` in a pod that is not ours.
+    pub(super) fn entrance(&self, name: &PodName) -> Option<Entrance> {
+        self.theirs.as_ref()?.entrances.get(name.as_str()).cloned()
+    }
+
+    /// Whether there is anything to use; `None` while that is not known.
+    pub(super) fn is_there(&self) -> Option<bool> {
+        let bare = self.theirs.as_ref().is_some_and(|theirs| theirs.bare);
+        match bare {
+            true => self.pods.is_known().then_some(!self.pods.objects.is_empty()),
+            false => self.workloads.is_known().then_some(!self.workloads.objects.is_empty()),
+        }
+    }
+
     pub(super) fn workload(&mut self, event: watcher::Event<Workload>) {
-        self.workloads.take(event);
+        let gone = self.workloads.take(event);
+        if let Some(gone) = gone.first().filter(|_| self.drift.orders == 0 && self.theirs.is_none()) {
+            self.drift.missing = Some(format!(
+                "{} was deleted by somebody else; the next build or bootstrap makes it again",
+                gone.called()
+            ));
+        }
+        if self.workloads.objects.is_empty() {
+            self.drift.changed = Look::default();
+        } else {
+            self.drift.missing = None;
+        }
+        if self.theirs.is_some() && self.workloads.seen && self.workloads.objects.is_empty() {
+            // Nothing says which pods to look for: there are none.
+            self.pod(watcher::Event::Init);
+            self.pod(watcher::Event::InitDone);
+        }
+    }
+
+    /// An order of ours begins, or ends with what it made, when it made something.
+    pub(super) fn order(&mut self, begins: bool, made: Option<Workload>) {
+        self.drift.orders = if begins { self.drift.orders + 1 } else { self.drift.orders.saturating_sub(1) };
+        if let Some(made) = made {
+            self.drift.looked_at = Some(generation(&made));
+            self.drift.changed = Look::default();
+            self.workload(watcher::Event::Apply(made));
+        }
+    }
+
+    /// It was removed by us, and nobody will miss it.
+    pub(super) fn removed(&mut self) {
+        self.drift.missing = None;
+        self.drift.changed = Look::default();
+    }
+
+    /// The workload, when its options have changed since somebody looked.
+    pub(super) fn look_due(&mut self) -> Option<Workload> {
+        let workload = self.workloads.objects.values().next().filter(|_| self.drift.orders == 0)?;
+        let now = generation(workload);
+        (self.drift.looked_at.replace(now.clone()).as_ref() != Some(&now)).then(|| workload.clone())
+    }
+
+    /// What a look at `workload` found.
+    pub(super) fn looked(&mut self, workload: &Workload, look: Look) {
+        if self.drift.looked_at == Some(generation(workload)) {
+            self.drift.changed = look;
+        }
     }
 
     pub(super) fn pod(&mut self, event: watcher::Event<KubePod>) {
+        let event = match &mut self.theirs {
+            Some(theirs) => mapped(event, |pod| attached::as_ours(pod, &mut theirs.entrances)),
+            None => event,
+        };
         for gone in self.pods.take(event) {
             let name = gone.name_any();
+            if let Some(theirs) = &mut self.theirs {
+                theirs.entrances.remove(&name);
+            }
             let log = self.crash_log(&name, &gone);
             let end = story::end_of_vanished(&gone, log.as_deref());
             self.crash_logs.remove(&name);
@@ -232,13 +265,41 @@ impl View {
         notes.extend(self.workloads.note());
         notes.extend(self.workloads.objects.values().flat_map(story::node_notes));
         notes.extend(self.events_refused.as_ref().map(StoryLine::plain));
+        let drift = self.drift.missing.clone().or_else(|| self.drift.changed.drift.clone());
+        notes.extend(drift.as_ref().map(StoryLine::trouble));
         notes.dedup();
+        let workload = self.workloads.objects.values().next();
+        if let Some(theirs) = &self.theirs {
+            return self.of_theirs(theirs, workload, notes);
+        }
         Pods {
             known: self.disconnected.is_none() && self.pods.is_known() && self.workloads.is_known(),
             applied: !self.workloads.objects.is_empty(),
             pods: self.pods.objects.iter().filter_map(|(name, pod)| self.pod_snapshot(name, pod)).collect(),
             notes,
             ended: self.ended.clone(),
+            drift,
+            absent: self.workloads.is_known() && self.workloads.objects.is_empty(),
+            sharing: workload.and_then(|found| Marks::of(found.metadata()).sharing(&self.us)),
+            replicas: self.drift.changed.replicas,
+        }
+    }
+
+    fn of_theirs(&self, theirs: &Theirs, workload: Option<&Workload>, mut notes: Vec<StoryLine>) -> Pods {
+        let replicas = if theirs.bare { Some(1) } else { workload.and_then(Workload::replicas) };
+        if let Some(workload) = workload.filter(|_| replicas == Some(0)) {
+            let note = format!("{} has no pods: whoever runs it has scaled it to zero", workload.called());
+            notes.push(StoryLine::trouble(note));
+        }
+        let pods = self.pods.objects.iter().filter(|_| !theirs.detached);
+        Pods {
+            known: self.disconnected.is_none() && self.pods.is_known() && self.workloads.is_known(),
+            applied: self.is_there() == Some(true) && !theirs.detached,
+            pods: pods.filter_map(|(name, pod)| self.pod_snapshot(name, pod)).collect(),
+            notes,
+            ended: self.ended.clone(),
+            replicas,
+            ..Pods::default()
         }
     }
 

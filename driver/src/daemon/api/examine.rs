@@ -9,7 +9,7 @@ use futures::future::join_all;
 use tonic::Status;
 
 use super::status;
-use crate::backend::{Finding, SharedBackend, Verdict};
+use crate::backend::{Finding, Installation, SharedBackend, Verdict};
 use crate::builder::{Driver, DriverOpts, Endpoint, Node};
 use crate::daemon::entry::NodeEntry;
 use crate::daemon::registry::Registry;
@@ -63,7 +63,8 @@ async fn planned(registry: &Registry, request: ExamineRequest) -> Result<Examine
         config: None,
     };
     let options = DriverOptions::parse(driver, &given).map_err(|errors| Status::internal(errors.to_string()))?;
-    let backend = registry.backends().start(&node, &options);
+    // It makes nothing that could be noted to be somebody's.
+    let backend = registry.backends().start(&node, &options, &Installation::default());
     let findings = look(&backend).await;
     Ok(ExamineResponse { findings: findings.into_iter().map(|finding| told("", finding)).collect() })
 }

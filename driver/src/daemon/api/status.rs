@@ -35,7 +35,13 @@ pub(super) fn create(error: &CreateError) -> Status {
         CreateError::Plan(error) => (plan(error), error.hint()),
         CreateError::Path(_) => (Code::InvalidArgument, None),
         CreateError::Bind(_) => (Code::FailedPrecondition, None),
-        CreateError::Stop(error) => (Code::Unavailable, error.hint()),
+        CreateError::Stop(error) | CreateError::Compare(error) => (Code::Unavailable, error.hint()),
+        CreateError::Obstructed { obstacles, .. } => {
+            let status = status(Code::FailedPrecondition, error, None);
+            return obstacles.iter().fold(status, |status, obstacle| with_hint(status, &obstacle.hint));
+        }
+        CreateError::Slow(_) => (Code::DeadlineExceeded, None),
+        CreateError::NoManifests(_) => (Code::InvalidArgument, None),
         CreateError::Save(_) | CreateError::Interrupted(_) => (Code::Internal, None),
     };
     status(code, error, hint)
@@ -46,7 +52,9 @@ fn plan(error: &PlanError) -> Code {
         PlanError::Invalid(_) => Code::InvalidArgument,
         PlanError::Exists(_) | PlanError::NodeTaken(_) => Code::AlreadyExists,
         PlanError::Missing(_) => Code::NotFound,
-        PlanError::OtherDriver { .. } | PlanError::Moved { .. } => Code::FailedPrecondition,
+        PlanError::OtherDriver { .. } | PlanError::Moved { .. } | PlanError::Attached { .. } => {
+            Code::FailedPrecondition
+        }
     }
 }
 

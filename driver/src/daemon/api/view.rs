@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use buildfleet_proto::fleet;
 
+use crate::backend::Change;
 use crate::builder::{Builder, BuilderName, Endpoint, KubeContext, Node};
 use crate::daemon::entry::BuilderEntry;
 use crate::fleet::{NodeSnapshot, NodeStatus, Placement, PodSnapshot, PodStatus};
@@ -35,6 +36,10 @@ pub(super) fn builder_with_placements(entry: &BuilderEntry, mut view: fleet::Bui
         });
     }
     view
+}
+
+pub(super) fn change(change: Change) -> fleet::Change {
+    fleet::Change { object: change.object, unified_diff: change.diff }
 }
 
 fn placed(placement: Placement) -> fleet::Placed {
@@ -77,6 +82,9 @@ fn node(builder: &BuilderName, node: &Node, known: &NodeSnapshot, socket: Option
         pods: known.pods.iter().map(pod).collect(),
         worker_labels: reported.labels,
         placement: None,
+        drift: known.drift.clone().unwrap_or_default(),
+        owner: known.sharing.as_ref().map(|sharing| sharing.owner.clone()).unwrap_or_default(),
+        users: known.sharing.as_ref().map(|sharing| sharing.others.clone()).unwrap_or_default(),
         buildkitd_config: node.config.as_ref().map(|config| fleet::BuildkitdConfig {
             toml: config.toml().to_owned(),
             files: config.named().keys().map(|name| (name.clone(), String::new())).collect(),
@@ -113,6 +121,13 @@ fn endpoint(builder: &BuilderName, node: &Node) -> String {
                 KubeContext::InCluster => String::new(),
             };
             format!("kubernetes:///{builder}?deployment={deployment}{context}")
+        }
+        Endpoint::Attached { context, to } => {
+            let context = match context {
+                KubeContext::File { context, .. } => format!("&context={context}"),
+                KubeContext::InCluster => String::new(),
+            };
+            format!("kubernetes:///{builder}?attach={to}{context}")
         }
         Endpoint::Local => "local://".to_owned(),
         Endpoint::Remote(address) => address.to_string(),

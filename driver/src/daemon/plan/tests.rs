@@ -193,6 +193,37 @@ fn two_nodes_of_a_builder_are_not_the_same_remote() {
     assert_eq!(plan(remote("a", ""), Some(&kube), NOBODY).unwrap().builder, kube);
 }
 
+#[test]
+fn pods_of_others_are_attached_to_and_none_of_their_options_given() {
+    let attach = |to: &str, opts: &[&str]| CreateRequest {
+        attach: to.to_owned(),
+        driver_opt: opts.iter().map(|opt| (*opt).to_owned()).collect(),
+        ..request("kubernetes")
+    };
+    let plan_of = |request| plan(request, None, NOBODY);
+    let attached = plan_of(attach("deploy/team", &["namespace=ci,timeout=1m,transport=exec"])).unwrap();
+    let to = "deployment/team".parse().unwrap();
+    assert_eq!(attached.node.endpoint, Endpoint::Attached { context: context(), to });
+    assert_eq!(attached.node.buildkitd_flags, [""; 0]);
+    for (given, wanted) in [
+        (attach("team", &[]), "`team` is none of"),
+        (attach("pod/p", &["replicas=2"]), "`replicas`: the pods of --attach are not buildfleet's"),
+        (attach("pod/p", &["transport=pod-ip"]), "`pod-ip` needs certificates"),
+        (CreateRequest { buildkitd_flags: "--debug".to_owned(), ..attach("pod/p", &[]) }, "--buildkitd-flags"),
+        (CreateRequest { driver: "local".to_owned(), ..attach("pod/p", &[]) }, "not for local"),
+    ] {
+        let lines = lines(plan_of(given).unwrap_err());
+        assert!(lines.len() == 1 && lines[0].contains(wanted), "{wanted}: {lines:?}");
+    }
+    // What is attached stays so, may be another one later, and pods of our own are not left behind for it.
+    let again = |request: CreateRequest| CreateRequest { node: "kube0".to_owned(), ..request };
+    let kept = plan(again(request("")), Some(&attached.builder), NOBODY).unwrap();
+    assert_eq!(kept.node.endpoint, attached.node.endpoint);
+    let own = created(request("kubernetes"));
+    let error = plan(again(attach("pod/p", &[])), Some(&own), NOBODY).unwrap_err();
+    assert!(matches!(error, PlanError::Attached { .. }), "{error:?}");
+}
+
 fn configured(driver: &str, toml: &str) -> CreateRequest {
     let config = buildfleet_proto::fleet::BuildkitdConfig { toml: toml.to_owned(), ..Default::default() };
     CreateRequest { buildkitd_config: Some(config), ..request(driver) }

@@ -1,12 +1,13 @@
 //! New builders, new nodes, changed nodes: all of it or nothing.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use buildfleet_proto::fleet::CreateRequest;
 
+use super::compare::{Compared, Wishes};
 use super::{Claimed, LookupError, Registry};
-use crate::backend::ApplyError;
+use crate::backend::{ApplyError, Change as ObjectChange, Obstacle};
 use crate::builder::{Builder, Driver, NodeName};
 use crate::daemon::entry::{BuilderEntry, NodeEntry, never_started};
 use crate::daemon::front::Front;
@@ -31,6 +32,14 @@ pub(in crate::daemon) enum CreateError {
     Bind(#[source] BindError),
     #[error("failed to stop the node's processes, which have to end before it changes")]
     Stop(#[source] ApplyError),
+    #[error("failed to compare the node with what is in its cluster")]
+    Compare(#[source] ApplyError),
+    #[error("the cluster has not answered within {} s", .0.as_secs())]
+    Slow(Duration),
+    #[error("{}", obstructed(obstacles, changes))]
+    Obstructed { obstacles: Vec<Obstacle>, changes: Vec<ObjectChange> },
+    #[error("a node of the {0} driver is not made of manifests")]
+    NoManifests(Driver),
     #[error("failed to store the builder")]
     Save(#[source] SaveError),
     #[error("the search for the cluster was interrupted")]
@@ -45,12 +54,19 @@ pub(in crate::daemon) struct Created {
     pub(in crate::daemon) entry: Option<Arc<BuilderEntry>>,
     pub(in crate::daemon) node: NodeName,
     pub(in crate::daemon) warnings: Vec<String>,
+    /// YAML, when it was asked for.
+    pub(in crate::daemon) manifests: String,
+    /// What the node's next start changes.
+    pub(in crate::daemon) changes: Vec<ObjectChange>,
+    /// It takes up what an earlier node of its name has kept.
+    pub(in crate::daemon) takes_up_state: bool,
 }
 
 impl Registry {
     /// Creates a builder, adds a node to one, or changes a node.
     pub(in crate::daemon) async fn create(self: &Arc<Self>, request: CreateRequest) -> Result<Created, CreateError> {
-        let (make_current, dry_run) = (request.r#use, request.dry_run);
+        let (make_current, dry_run, manifests) = (request.r#use, request.dry_run, request.manifests);
+        let wishes = Wishes { diff: request.diff, force: request.force };
         let asked = Asked::parse(request);
         let name = match &asked.builder {
             Some(name) => name.clone(),
@@ -59,7 +75,7 @@ impl Registry {
         };
         // In this order: whoever waits for a builder keeps nobody else from choosing names.
         let _builder = self.claim(Claimed::Builder(name.clone())).await;
-        let _names = self.claim(Claimed::Names).await;
+        let names = self.claim(Claimed::Names).await;
         let existing = self.state().builders.get(&name).cloned();
         let registry = Arc::clone(self);
         let known = existing.clone();
@@ -74,18 +90,38 @@ impl Registry {
         let mut warnings = std::mem::take(&mut plan.warnings);
         self.settings.builder_socket(&builder.name).map_err(CreateError::Path)?;
         self.settings.node_socket(&node).map_err(CreateError::Path)?;
+        let rendered = match manifests {
+            true => self.around.backends.manifests(&plan.node, &plan.options),
+            false => Some(String::new()),
+        };
+        let manifests = rendered.ok_or(CreateError::NoManifests(builder.driver))?;
+        // A look chooses no name, and may take long.
+        let _names = (!dry_run).then_some(names);
+        // What only looks at manifests needs no cluster.
+        let compared = match dry_run && !wishes.diff {
+            true => Compared::default(),
+            false => self.compare(&plan, wishes, &mut warnings).await?,
+        };
+        let (changes, takes_up_state) = (compared.changes, compared.state);
         if dry_run {
-            return Ok(Created { builder, entry: None, node, warnings });
+            return Ok(Created { builder, entry: None, node, warnings, manifests, changes, takes_up_state });
         }
+        let (joining, options) = (compared.exists.then(|| plan.node.clone()), plan.options.clone());
         let entry = match existing {
             None => self.make_builder(plan).await?,
             Some(existing) if plan.change == Change::Update => self.update_node(&existing, plan, &mut warnings).await?,
             Some(existing) => self.append_node(&existing, plan).await?,
         };
+        if let Some(node) = joining
+            && let Err(error) = self.around.backends.join(&node, &options, &self.around.us).await
+        {
+            let told = report::chain(&error);
+            warnings.push(format!("others that use node {} are not told that you do: {told}", node.name));
+        }
         if make_current && let Err(error) = self.set_current(Some(builder.name.clone())).await {
             warnings.push(format!("builder {} is not the current one: {}", builder.name, report::chain(&error)));
         }
-        Ok(Created { builder, entry: Some(entry), node, warnings })
+        Ok(Created { builder, entry: Some(entry), node, warnings, manifests, changes, takes_up_state })
     }
 
     fn is_taken(&self, node: &NodeName) -> bool {
@@ -196,6 +232,12 @@ impl Registry {
         });
         save.await.map_err(CreateError::Save)
     }
+}
+
+fn obstructed(obstacles: &[Obstacle], changes: &[ObjectChange]) -> String {
+    let mut lines: Vec<String> = obstacles.iter().map(|obstacle| obstacle.what.clone()).collect();
+    lines.extend(changes.iter().map(|change| format!("{}:\n{}", change.object, change.diff.trim_end())));
+    lines.join("\n")
 }
 
 /// Types the options of a node that is stored, which were typed before they were stored.

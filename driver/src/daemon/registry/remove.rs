@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::create::typed;
 use super::{Claimed, LookupError, Registry, node_of, stopped};
-use crate::backend::{ApplyError, DeleteError};
+use crate::backend::{ApplyError, DeleteError, Removal, Removed};
 use crate::builder::{BuilderName, NodeName};
 use crate::daemon::entry::{BuilderEntry, NodeEntry};
 use crate::daemon::progress::Teller;
@@ -40,7 +40,13 @@ impl RemoveError {
 
 impl Registry {
     /// Removes one node of a builder with all that it has in its backend.
-    pub(in crate::daemon) async fn leave(&self, builder: &str, node: &str, teller: &Teller) -> Result<(), RemoveError> {
+    pub(in crate::daemon) async fn leave(
+        &self,
+        builder: &str,
+        node: &str,
+        removal: Removal,
+        teller: &Teller,
+    ) -> Result<(), RemoveError> {
         let (_claim, entry) = self.claim_existing(builder).await?;
         let leaving = Arc::clone(node_of(&entry, node).map_err(RemoveError::Lookup)?);
         let mut rest = entry.builder.clone();
@@ -52,7 +58,7 @@ impl Registry {
         let entry_after = BuilderEntry { builder: rest, nodes, ..(*entry).clone() };
         // Before the pods go, so that no client starts them again; a failure brings it back.
         entry_after.aim();
-        if let Err(error) = delete(&leaving, teller).await {
+        if let Err(error) = delete(&leaving, removal, teller).await {
             entry.aim();
             return Err(RemoveError::Left(vec![(leaving.name.clone(), error)]));
         }
@@ -70,17 +76,18 @@ impl Registry {
         Ok(())
     }
 
-    /// Removes a builder with all that its nodes have in their backend. With `force` it is forgotten although something
-    /// may be left behind.
+    /// Removes a builder with all that its nodes have in their backend and nobody else uses. With `forget` it is
+    /// forgotten although something may be left behind.
     pub(in crate::daemon) async fn remove(
         &self,
         builder: &str,
-        force: bool,
+        removal: Removal,
+        forget: bool,
         teller: &Teller,
     ) -> Result<(), RemoveError> {
         let (_claim, entry) = self.claim_existing(builder).await?;
         entry.front.aim(None);
-        let deleting = entry.nodes.iter().map(|node| async move { (node, delete(node, teller).await) });
+        let deleting = entry.nodes.iter().map(|node| async move { (node, delete(node, removal, teller).await) });
         let (mut gone, mut left) = (Vec::new(), Vec::new());
         for (node, deleted) in futures::future::join_all(deleting).await {
             match deleted {
@@ -88,7 +95,7 @@ impl Registry {
                 Err(error) => left.push((node, error)),
             }
         }
-        if !left.is_empty() && !force {
+        if !left.is_empty() && !forget {
             let left = left.into_iter().map(|(node, error)| (node.name.clone(), error)).collect();
             self.bring_back(&entry, &gone);
             return Err(RemoveError::Left(left));
@@ -167,12 +174,32 @@ impl Registry {
 }
 
 /// Removes what a node has in its backend; on failure everything is as before.
-async fn delete(node: &NodeEntry, teller: &Teller) -> Result<(), DeleteError> {
+async fn delete(node: &NodeEntry, removal: Removal, teller: &Teller) -> Result<(), DeleteError> {
     node.front.aim(None);
-    match node.fleet.delete().await {
-        Ok(()) => {
+    match node.fleet.delete(removal).await {
+        Ok(removed) => {
             node.end_keeping().await;
-            teller.info(&node.name, "removed".to_owned()).await;
+            match removed {
+                Removed::Gone { kept } if kept.is_empty() => teller.info(&node.name, "removed".to_owned()).await,
+                Removed::Gone { kept } => {
+                    let text = format!(
+                        "removed, but for its state, which a later node {} takes up: {}",
+                        node.name,
+                        kept.join(", ")
+                    );
+                    teller.info(&node.name, text).await;
+                }
+                Removed::Released { users } if users.is_empty() => {
+                    teller.info(&node.name, "detached: its pods are not buildfleet's, and stay".to_owned()).await;
+                }
+                Removed::Released { users } => {
+                    let text = format!(
+                        "its pods stay, because others use them: {}; rm --force would have removed them",
+                        users.join(", ")
+                    );
+                    teller.warning(&node.name, text).await;
+                }
+            }
             Ok(())
         }
         Err(error) => {

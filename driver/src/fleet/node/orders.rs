@@ -35,7 +35,8 @@ impl NodeFleet {
         let begun = Instant::now();
         let timeout = timeout.unwrap_or(self.config.timeout);
         let mut snapshots = self.watch();
-        let wanted = if all { self.config.replicas } else { 1 };
+        let theirs = self.state().pods.replicas.filter(|replicas| *replicas > 0);
+        let wanted = if all { theirs.unwrap_or(self.config.replicas) } else { 1 };
         let wait = async {
             self.start_pods().await?;
             // Only `self` drops the sender, so the wait ends with a snapshot.
@@ -98,7 +99,9 @@ impl NodeFleet {
         let under_way = {
             let state = self.state();
             let there = state.pods.pods.iter().any(|pod| pod.phase != PodPhase::Terminating);
-            let fresh = state.ordered.is_some_and(|ordered| ordered.elapsed() < SEEN);
+            // What somebody has removed since was seen before.
+            let lost = state.pods.drift.is_some() && !state.pods.applied;
+            let fresh = !lost && state.ordered.is_some_and(|ordered| ordered.elapsed() < SEEN);
             !state.wish.stopped && (fresh || state.pods.applied && (state.ordered.is_some() || there))
         };
         if under_way { Ok(()) } else { self.give_order().await }
@@ -108,6 +111,7 @@ impl NodeFleet {
         self.update(|state| {
             state.wish.stopped = false;
             state.wish.trouble = None;
+            state.wish.ordered = true;
         });
         let result = self.backend.apply(self.config.replicas).await;
         self.update(|state| {

@@ -20,7 +20,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use super::network::{Ended, Way};
 use crate::backend::{
     ApplyError, Backend, DeleteError, DialError, Dialed, LogStream, LogsError, LogsWanted, Pod, PodPhase, Pods,
-    Transport,
+    Removal, Removed, Transport,
 };
 use crate::builder::PodName;
 use crate::fleet::{FleetConfig, NodeFleet, Remembered};
@@ -213,8 +213,8 @@ impl Backend for FakePods {
         Err(LogsError::Gone(pod.clone()))
     }
 
-    async fn delete(&self) -> Result<(), DeleteError> {
-        Ok(())
+    async fn delete(&self, _removal: Removal) -> Result<Removed, DeleteError> {
+        Ok(Removed::gone())
     }
 }
 

@@ -14,6 +14,9 @@ pub(crate) const ACCOUNT: &str = "buildfleet";
 
 const DOCUMENT: &str = "docs/rbac.md";
 
+/// The heading above a Role of its own.
+const ATTACH: &str = "## `create --attach`";
+
 /// The service account in a test's namespace.
 #[derive(Debug)]
 pub(crate) struct Account<'a> {
@@ -22,14 +25,17 @@ pub(crate) struct Account<'a> {
 }
 
 impl<'a> Account<'a> {
-    /// With the documented Role, or with what the documentation leaves of it for one transport.
+    /// With the documented Role, or with what the documentation leaves of it for one transport, or with its Role for `attach`.
     pub(crate) fn make(namespace: &'a Namespace, dir: PathBuf, transport: Option<&str>) -> Self {
         fs::create_dir_all(&dir).expect("a directory of our own");
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(DOCUMENT);
         let document = fs::read_to_string(&path).expect("the documentation is in the repository");
-        let objects = fenced_yaml(&document).replace("namespace: builds", &format!("namespace: {}", namespace.name()));
+        let attaches = transport == Some("attach");
+        let section = if attaches { document.split_once(ATTACH).expect("a section for it").1 } else { &document };
+        let objects = fenced_yaml(section).replace("namespace: builds", &format!("namespace: {}", namespace.name()));
         let file = dir.join("rbac.yaml");
         fs::write(&file, objects).expect("a file of our own");
+        let transport = transport.filter(|_| !attaches);
         let superfluous = transport.map(|transport| not_needed(&document, transport)).unwrap_or_default();
         // kubectl reads YAML for us.
         let read = namespace.kubectl("create --dry-run=client --output json --filename").arg(&file).succeeds();

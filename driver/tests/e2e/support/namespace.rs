@@ -58,7 +58,9 @@ impl Namespace {
 
     /// Nothing is there, or is on its way out: a pod may take its time.
     pub(crate) fn empties(&self) {
-        let kept: Vec<String> = self.objects().into_iter().filter(|name| !name.starts_with("pod/")).collect();
+        // A claim stays as long as its pod.
+        let goes = |name: &String| !["pod/", "persistentvolumeclaim/"].iter().any(|kind| name.starts_with(kind));
+        let kept: Vec<String> = self.objects().into_iter().filter(goes).collect();
         // The Deployment's own ReplicaSet is collected a moment later.
         let kept: Vec<&String> = kept.iter().filter(|name| !name.starts_with("replicaset")).collect();
         assert!(kept.is_empty(), "objects are left: {kept:?}");

@@ -29,8 +29,14 @@ static MACHINE: RwLock<()> = RwLock::new(());
 /// Its fields are there to be dropped last.
 #[derive(Debug)]
 enum Share {
-    Some { _held: RwLockReadGuard<'static, ()> },
-    All { _held: RwLockWriteGuard<'static, ()> },
+    /// Of a scene that stands beside one that has it.
+    None,
+    Some {
+        _held: RwLockReadGuard<'static, ()>,
+    },
+    All {
+        _held: RwLockWriteGuard<'static, ()>,
+    },
 }
 
 /// Everything that one test touches.
@@ -92,6 +98,14 @@ impl Scene {
     /// With a namespace of the cluster.
     pub(crate) fn kube() -> Self {
         Self::local().in_cluster()
+    }
+
+    /// Another person's machine, with the same cluster and no namespace of its own.
+    pub(crate) fn beside(other: &Self) -> Self {
+        let mut scene = Self::with(Share::None);
+        let known = other.environment.iter().filter(|(name, _)| *name == "KUBECONFIG").cloned();
+        scene.environment.extend(known);
+        scene
     }
 
     /// The same while no other test runs, for measurements.

@@ -28,13 +28,17 @@ pub(crate) struct ApiServer {
 pub(crate) struct State {
     version: u64,
     /// By resource (`pods`) and name.
-    objects: BTreeMap<&'static str, BTreeMap<String, Value>>,
+    pub(super) objects: BTreeMap<&'static str, BTreeMap<String, Value>>,
+    /// Patches of metadata by those who apply nothing.
+    pub(super) merged: BTreeMap<(&'static str, String), Vec<Value>>,
     requests: Vec<String>,
     /// What to refuse, by `VERB resource`, and with which code and message.
     refusals: BTreeMap<String, (u16, String)>,
     pub(crate) exec: api_streams::Script,
     pub(crate) port: api_streams::Script,
     pub(crate) logs: VecDeque<String>,
+    /// The container and the command of each exec.
+    pub(crate) executed: Vec<String>,
     /// Another token than this is refused, once it is set.
     pub(crate) token: Option<&'static str>,
 }
@@ -110,6 +114,17 @@ impl ApiServer {
         self.shared.remove(resource, name);
     }
 
+    /// As `kubectl edit` leaves it: with another generation.
+    pub(crate) fn edit(&self, resource: &'static str, change: impl FnOnce(&mut Value)) {
+        let mut object = self.object(resource).unwrap();
+        change(&mut object);
+        let generation = object["metadata"]["generation"].as_u64().unwrap_or_default();
+        object["metadata"]["generation"] = json!(generation + 1);
+        object["metadata"]["managedFields"] =
+            json!([{"manager": "kubectl-edit", "operation": "Update", "time": "2026-01-01T00:00:00Z"}]);
+        self.put(resource, object);
+    }
+
     /// The only object of its resource.
     pub(crate) fn object(&self, resource: &'static str) -> Option<Value> {
         self.state(|state| state.object(resource))
@@ -124,7 +139,7 @@ impl State {
 }
 
 impl Shared {
-    fn put(&self, resource: &'static str, mut object: Value) -> Value {
+    pub(super) fn put(&self, resource: &'static str, mut object: Value) -> Value {
         let mut state = self.state.lock().unwrap();
         state.version += 1;
         object["metadata"]["resourceVersion"] = json!(state.version.to_string());
@@ -140,6 +155,7 @@ impl Shared {
     fn remove(&self, resource: &'static str, name: &str) -> Option<Value> {
         let mut state = self.state.lock().unwrap();
         let mut gone = state.objects.get_mut(resource)?.remove(name)?;
+        state.merged.remove(&(resource, name.to_owned()));
         state.version += 1;
         gone["metadata"]["resourceVersion"] = json!(state.version.to_string());
         let _ = self.changes.send((resource, json!({"type": "DELETED", "object": gone})));
@@ -186,6 +202,9 @@ async fn serve(stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
     let mut words = rest.split('/');
     let resource = match words.next().unwrap() {
         "deployments" => "deployments",
+        "statefulsets" => "statefulsets",
+        "poddisruptionbudgets" => "poddisruptionbudgets",
+        "persistentvolumeclaims" => "persistentvolumeclaims",
         "secrets" => "secrets",
         "pods" => "pods",
         "events" => "events",
@@ -234,10 +253,23 @@ async fn serve(stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
             let object = shared.put(resource, serde_json::from_slice(&request.body).unwrap());
             answer(&mut stream, 201, &object).await
         }
-        ("PATCH", Some(_)) => {
-            assert!(request.query.contains("fieldManager=buildfleet"), "{}", request.query);
-            let object = shared.put(resource, serde_json::from_slice(&request.body).unwrap());
-            answer(&mut stream, 200, &object).await
+        ("PATCH", Some(name)) => {
+            let patch: Value = serde_json::from_slice(&request.body).unwrap();
+            let dry_run = request.query.contains("dryRun=All");
+            match request.headers["content-type"].as_str() {
+                "application/apply-patch+yaml" => {
+                    let managed = request.query.split('&').any(|pair| pair == "fieldManager=buildfleet");
+                    assert!(managed, "{}", request.query);
+                    let object = shared.applied(resource, name, patch);
+                    let object = if dry_run { object } else { shared.put(resource, object) };
+                    answer(&mut stream, 200, &object).await
+                }
+                "application/merge-patch+json" => match shared.merged(resource, name, &patch, dry_run) {
+                    Some(object) => answer(&mut stream, 200, &object).await,
+                    None => answer(&mut stream, 404, &not_found(resource, name)).await,
+                },
+                other => panic!("{other}"),
+            }
         }
         ("DELETE", Some(name)) => match shared.remove(resource, name) {
             Some(_) => answer(&mut stream, 200, &json!({"kind": "Status", "status": "Success"})).await,
@@ -251,6 +283,12 @@ async fn serve(stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
             let exists = shared.state.lock().unwrap().objects.get("pods").is_some_and(|all| all.contains_key(name));
             if !exists {
                 return answer(&mut stream, 404, &not_found("pods", name)).await;
+            }
+            if verb == "exec" {
+                let told = request.query.split('&').filter(|pair| pair.starts_with("co"));
+                let mut told: Vec<String> = told.map(|pair| pair.replace("%3A", ":").replace("%2F", "/")).collect();
+                told.sort_by_key(|pair| !pair.starts_with("container"));
+                shared.state.lock().unwrap().executed.push(told.join(" "));
             }
             api_streams::upgrade(stream, &request.headers["sec-websocket-key"], verb == "exec", shared).await
         }

@@ -96,7 +96,7 @@ impl Running {
 
     /// What `rm` told, or why it failed.
     pub(crate) async fn remove(&mut self, builder: &str, force: bool) -> Result<Vec<Progress>, Status> {
-        let request = RemoveRequest { builder: builder.to_owned(), force };
+        let request = RemoveRequest { builder: builder.to_owned(), force, keep_state: false, forget: force };
         told(self.client.remove(request).await?.into_inner()).await
     }
 }

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use buildfleet::backend::{
-    ApplyError, Backend, DeleteError, DialError, Dialed, LogStream, LogsError, LogsWanted, Pods, SharedBackend,
+    ApplyError, Backend, DeleteError, DialError, Dialed, Installation, LogStream, LogsError, LogsWanted, Pods, Preview,
+    Removal, Removed, SharedBackend,
 };
 use buildfleet::builder::{KubeContext, Node, PodName};
 use buildfleet::daemon::{Backends, Located};
@@ -24,6 +25,12 @@ pub(crate) struct FakeNode {
     pub(crate) deleted: AtomicUsize,
     pub(crate) refuses_delete: AtomicBool,
     pub(crate) refuses_apply: AtomicBool,
+    /// What is told of it before an order.
+    pub(crate) preview: Mutex<Option<Preview>>,
+    pub(crate) joined: AtomicUsize,
+    /// Who else uses it.
+    pub(crate) users: Mutex<Vec<String>>,
+    pub(crate) removals: Mutex<Vec<Removal>>,
 }
 
 /// All nodes that a daemon asked for. What it made outlives the daemon, as a cluster does.
@@ -37,6 +44,10 @@ impl FakeBackends {
             deleted: AtomicUsize::default(),
             refuses_delete: AtomicBool::default(),
             refuses_apply: AtomicBool::default(),
+            preview: Mutex::default(),
+            joined: AtomicUsize::default(),
+            users: Mutex::default(),
+            removals: Mutex::default(),
         };
         Arc::clone(self.0.lock().unwrap().entry(name.to_owned()).or_insert_with(|| Arc::new(fresh())))
     }
@@ -47,14 +58,33 @@ impl FakeBackends {
     }
 }
 
+#[async_trait::async_trait]
 impl Backends for FakeBackends {
-    fn start(&self, node: &Node, _options: &DriverOptions) -> SharedBackend {
+    fn start(&self, node: &Node, _options: &DriverOptions, _us: &Installation) -> SharedBackend {
         Arc::new(Shared(self.node(node.name.as_str())))
     }
 
     fn locate(&self, paths: Vec<PathBuf>, context: Option<String>) -> Located {
         let context = context.unwrap_or_else(|| "prod".to_owned());
         Ok((KubeContext::File { paths, context }, Some("builds".to_owned())))
+    }
+
+    async fn preview(
+        &self,
+        node: &Node,
+        _options: &DriverOptions,
+        _us: &Installation,
+    ) -> Result<Option<Preview>, ApplyError> {
+        Ok(self.node(node.name.as_str()).preview.lock().unwrap().clone())
+    }
+
+    async fn join(&self, node: &Node, _options: &DriverOptions, _us: &Installation) -> Result<(), ApplyError> {
+        self.node(node.name.as_str()).joined.fetch_add(1, Ordering::SeqCst);
+        Ok(())
+    }
+
+    fn manifests(&self, node: &Node, _options: &DriverOptions) -> Option<String> {
+        Some(format!("kind: Node\nname: {}\n", node.name))
     }
 }
 
@@ -84,12 +114,17 @@ impl Backend for Shared {
         Ok(futures::stream::iter([Ok(line)]).boxed())
     }
 
-    async fn delete(&self) -> Result<(), DeleteError> {
+    async fn delete(&self, removal: Removal) -> Result<Removed, DeleteError> {
+        self.0.removals.lock().unwrap().push(removal);
+        let users = self.0.users.lock().unwrap().clone();
+        if !users.is_empty() && !removal.force {
+            return Ok(Removed::Released { users });
+        }
         if self.0.refuses_delete.load(Ordering::SeqCst) {
             let source = std::io::Error::other("finalizers are pending");
             return Err(DeleteError::Refused { object: "deployment builds/kube0".to_owned(), source: source.into() });
         }
         self.0.deleted.fetch_add(1, Ordering::SeqCst);
-        Ok(())
+        Ok(Removed::gone())
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 
 use buildfleet::backend::{
     ApplyError, Backend, DeleteError, DialError, Dialed, LogStream, LogsError, LogsWanted, Pod, PodEnd, PodPhase, Pods,
-    StoryLine, Transport,
+    Removal, Removed, StoryLine, Transport,
 };
 use buildfleet::builder::PodName;
 use tokio::net::UnixStream;
@@ -106,7 +106,7 @@ impl Backend for FakePods {
         Err(LogsError::Gone(pod.clone()))
     }
 
-    async fn delete(&self) -> Result<(), DeleteError> {
-        Ok(())
+    async fn delete(&self, _removal: Removal) -> Result<Removed, DeleteError> {
+        Ok(Removed::gone())
     }
 }

@@ -22,6 +22,8 @@ const READ_AGAIN_AFTER: Duration = Duration::from_secs(5);
 #[derive(Debug, Default)]
 pub(super) struct Identity {
     held: Mutex<Option<Held>>,
+    /// The one before: pods that began with it and still have builds know no other.
+    previous: Mutex<Option<Held>>,
 }
 
 #[derive(Clone)]
@@ -44,11 +46,24 @@ impl Identity {
         if held.as_ref().is_some_and(|held| held.certificates == *certificates) {
             return;
         }
-        *held = certs::connector(certificates).ok().map(|connector| Held {
+        let now = certs::connector(certificates).ok().map(|connector| Held {
             certificates: certificates.clone(),
             connector,
             read: Instant::now(),
         });
+        self.keep(std::mem::replace(&mut *held, now));
+    }
+
+    fn keep(&self, replaced: Option<Held>) {
+        if replaced.is_some() {
+            *self.previous.lock().unwrap_or_else(PoisonError::into_inner) = replaced;
+        }
+    }
+
+    /// The connector of the certificates before those that are held.
+    pub(super) fn previous(&self) -> Option<TlsConnector> {
+        let previous = self.previous.lock().unwrap_or_else(PoisonError::into_inner);
+        previous.as_ref().map(|held| held.connector.clone())
     }
 
     pub(super) async fn connector(&self, connection: &Connection, target: &Target) -> Result<TlsConnector, Failure> {
@@ -81,7 +96,11 @@ impl Identity {
             .ok_or_else(|| Failure::Other(what("it holds no certificates of buildfleet".into())))?;
         let connector = certs::connector(&certificates).map_err(|error| Failure::Other(what(error)))?;
         let held = Held { certificates, connector, read: Instant::now() };
-        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = Some(held.clone());
+        let mut present = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let differs = present.as_ref().is_none_or(|present| present.certificates != held.certificates);
+        let replaced = present.replace(held.clone());
+        drop(present);
+        self.keep(replaced.filter(|_| differs));
         Ok(held)
     }
 }

@@ -38,7 +38,7 @@ pub(super) async fn open(
 ) -> Result<Stream, Failure> {
     let connection = cluster.connection().await.map_err(|error| Failure::Other(error.into()))?;
     let opened = match transport {
-        Transport::Exec => exec(&connection, target, pod).await,
+        Transport::Exec => exec(&connection, pod, BUILDKITD, Some(unix_address(&target.options))).await,
         Transport::PortForward => {
             let secured = Secured { connection: &connection, target, identity };
             secured.open(|| port_forward(&connection, pod)).await
@@ -75,10 +75,16 @@ impl Secured<'_> {
     {
         let connector = self.identity.connector(self.connection, self.target).await?;
         match handshake(&connector, dial().await?).await {
-            Err(Failure::Untrusted(error)) => match self.identity.renewed(self.connection, self.target).await {
-                Some(connector) => handshake(&connector, dial().await?).await,
-                None => Err(Failure::Untrusted(error)),
-            },
+            Err(Failure::Untrusted(error)) => {
+                let renewed = self.identity.renewed(self.connection, self.target).await;
+                for connector in renewed.into_iter().chain(self.identity.previous()) {
+                    match handshake(&connector, dial().await?).await {
+                        Err(Failure::Untrusted(_)) => {}
+                        outcome => return outcome,
+                    }
+                }
+                Err(Failure::Untrusted(error))
+            }
             outcome => outcome,
         }
     }
@@ -124,9 +130,16 @@ async fn port_forward(connection: &Connection, pod: &PodName) -> Result<ChannelS
     Ok(stream)
 }
 
-async fn exec(connection: &Connection, target: &Target, pod: &PodName) -> Result<Stream, Failure> {
-    let params = AttachParams::default().container(BUILDKITD).stdin(true).stdout(true).stderr(true).tty(false);
-    let command = ["buildctl", "--addr", unix_address(&target.options), "dial-stdio"];
+/// `buildctl dial-stdio` in a container, at `address` or else where the image has its `buildkitd`.
+pub(in super::super) async fn exec(
+    connection: &Connection,
+    pod: &PodName,
+    container: &str,
+    address: Option<&str>,
+) -> Result<Stream, Failure> {
+    let params = AttachParams::default().container(container).stdin(true).stdout(true).stderr(true).tty(false);
+    let given = address.into_iter().flat_map(|address| ["--addr", address]);
+    let command: Vec<&str> = std::iter::once("buildctl").chain(given).chain(["dial-stdio"]).collect();
     let request = pods(connection).exec(pod.as_str(), command, &params).map_err(into_failure)?;
     let upgraded = ask(connection.client.connect(request)).await.map_err(|error| refusal(error, pod))?;
     let wire = Wire::Exec { close_signal: upgraded.supports_stream_close() };
