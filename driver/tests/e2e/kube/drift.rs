@@ -33,6 +33,8 @@ fn what_somebody_changes_is_told_and_repaired_by_the_next_bootstrap() {
         let drift = builder.node(0)["Drift"].as_str().map(str::to_owned);
         drift.filter(|drift| drift.contains("deployment kube0 was deleted by somebody else"))
     });
+    // Its pods go a moment later, and build until then.
+    wait_for("the end of its pods", seconds(60), || scene.namespace().pods().is_empty().then_some(()));
     builder.buildctl(&hello, "").succeeds().says("machine: x86_64");
     wait_for("the repair", seconds(10), || builder.node(0)["Drift"].is_null().then_some(()));
 

@@ -57,6 +57,7 @@ const fn of(cases: &'static str, path: &'static str, stock: Is, ours: Is, reason
 
 const TLS: &str = "pods are reached by mTLS where that is faster than exec, with certificates of the node's own";
 const DRAIN: &str = "a pod that is told to go waits for its builds, up to `drain-timeout`";
+const NOTES: &str = "a builder may be used from several machines: who made it, who uses it, and with which options";
 const LIVENESS: &str = "a liveness probe kills a builder that is busy";
 const READINESS: &str = "the daemon asks by itself; Kubernetes hears of a pod sooner, and of a busy one as ready";
 const SOCKET: &str = "with a second address, the first one has to be named";
@@ -80,6 +81,7 @@ const VOLUMES: &str = "volume volume-* config-volume";
 const CONFIGURED: &str = "config config-*";
 
 pub(super) static DIFFERENCES: &[Difference] = &[
+    differs("metadata.annotations.buildfleet.internal/*", Absent, ANY, NOTES),
     differs("metadata.labels.app.kubernetes.io/*", Absent, ANY, LABELS),
     differs("pod-metadata.labels.app.kubernetes.io/*", Absent, ANY, LABELS),
     of(VOLUMES, "claim.metadata.labels.*", Absent, ANY, LABELS),
