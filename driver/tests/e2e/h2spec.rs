@@ -1,14 +1,14 @@
 //! What h2spec, somebody else's tests of HTTP/2, says of the sockets.
 
-use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::thread;
 
 use crate::support::call::Call;
 use crate::support::clock::seconds;
 use crate::support::scene::Scene;
+use crate::support::splice::splice;
 use crate::support::tools::program;
 
 /// Its cases 5.1/8 and 5.1/9 end a call and go on sending on it at once. They count it as a fault when they see the answer to
@@ -39,27 +39,10 @@ fn forwarded(socket: PathBuf) -> u16 {
     let port = listener.local_addr().expect("a port of our own").port();
     thread::spawn(move || {
         for client in listener.incoming().flatten() {
-            pass(client, &socket);
+            if let Ok(server) = UnixStream::connect(&socket) {
+                splice(client, server);
+            }
         }
     });
     port
-}
-
-fn pass(client: TcpStream, socket: &Path) {
-    let Ok(server) = UnixStream::connect(socket) else { return };
-    let (from_client, to_client) = (client.try_clone().expect("a socket"), client);
-    let (from_server, to_server) = (server.try_clone().expect("a socket"), server);
-    thread::spawn(move || {
-        carry(from_client, &to_server);
-        let _ = to_server.shutdown(Shutdown::Write);
-    });
-    thread::spawn(move || {
-        carry(from_server, &to_client);
-        let _ = to_client.shutdown(Shutdown::Both);
-    });
-}
-
-/// Bytes one way until an end closes.
-fn carry(mut from: impl Read, mut to: impl Write) {
-    let _ = std::io::copy(&mut from, &mut to);
 }

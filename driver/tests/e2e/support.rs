@@ -14,6 +14,7 @@ pub(crate) mod registry;
 pub(crate) mod relay;
 pub(crate) mod scene;
 pub(crate) mod service;
+pub(crate) mod splice;
 pub(crate) mod tools;
 pub(crate) mod user;
 pub(crate) mod volume;

@@ -1,16 +1,15 @@
 //! A cluster behind a proxy: `proxy-url` of a kubeconfig, as people behind a company's gateway have it.
 
-use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use crate::support::call::Call;
 use crate::support::scene::Scene;
-use crate::support::tools::cluster;
+use crate::support::splice::splice;
+use crate::support::tools::changed_kubeconfig;
 
 #[derive(Debug, Clone, Copy)]
 enum Kind {
@@ -41,7 +40,7 @@ impl Proxy {
                     };
                     if let Ok(server) = server {
                         counted.fetch_add(1, Ordering::Relaxed);
-                        pass(client, server);
+                        splice(client, server);
                     }
                 });
             }
@@ -95,19 +94,6 @@ fn take<const COUNT: usize>(mut client: &TcpStream) -> std::io::Result<[u8; COUN
     Ok(bytes)
 }
 
-fn pass(client: TcpStream, server: TcpStream) {
-    let again = |stream: &TcpStream| stream.try_clone().expect("a socket");
-    let (mut from_client, mut to_server) = (again(&client), again(&server));
-    let up = thread::spawn(move || {
-        let _ = std::io::copy(&mut from_client, &mut to_server);
-        let _ = to_server.shutdown(Shutdown::Write);
-    });
-    let (mut from_server, mut to_client) = (server, client);
-    let _ = std::io::copy(&mut from_server, &mut to_client);
-    let _ = to_client.shutdown(Shutdown::Both);
-    let _ = up.join();
-}
-
 #[test]
 fn a_cluster_behind_a_proxy_is_reached_through_it_by_requests_and_by_tunnels() {
     for (kind, scheme) in [(Kind::Http, "http"), (Kind::Socks5, "socks5")] {
@@ -140,10 +126,7 @@ fn a_proxy_that_is_not_there_is_named() {
 
 /// The cluster's own file, with a proxy in it.
 fn kubeconfig(scene: &Scene, proxy: &str) -> PathBuf {
-    let view = Call::new(&cluster().kubectl).words("config view --raw --minify --output json");
-    let mut config = view.succeeds().json();
-    config["clusters"][0]["cluster"]["proxy-url"] = proxy.into();
     let file = scene.path("proxied.json");
-    fs::write(&file, config.to_string()).expect("a file of our own");
+    changed_kubeconfig(&file, |config| config["clusters"][0]["cluster"]["proxy-url"] = proxy.into());
     file
 }

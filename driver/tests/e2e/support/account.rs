@@ -5,9 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::call::Call;
 use super::namespace::Namespace;
-use super::tools::cluster;
+use super::tools::changed_kubeconfig;
 
 /// As the documentation names it.
 pub(crate) const ACCOUNT: &str = "buildfleet";
@@ -57,13 +56,12 @@ impl<'a> Account<'a> {
 
     /// The cluster's own file, whose current context is the same cluster with this user alone.
     pub(crate) fn kubeconfig(&self, name: &str, user: &Value) -> PathBuf {
-        let view = Call::new(&cluster().kubectl).words("config view --raw --minify --output json");
-        let mut config = view.succeeds().json();
-        config["users"] = serde_json::json!([{ "name": ACCOUNT, "user": user }]);
-        config["contexts"][0]["context"]["user"] = ACCOUNT.into();
-        config["contexts"][0]["context"]["namespace"] = self.namespace.name().into();
         let file = self.dir.join(name);
-        fs::write(&file, config.to_string()).expect("a file of our own");
+        changed_kubeconfig(&file, |config| {
+            config["users"] = serde_json::json!([{ "name": ACCOUNT, "user": user }]);
+            config["contexts"][0]["context"]["user"] = ACCOUNT.into();
+            config["contexts"][0]["context"]["namespace"] = self.namespace.name().into();
+        });
         file
     }
 

@@ -95,3 +95,11 @@ fn variable(name: &str) -> String {
 pub(crate) fn script(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts").join(path)
 }
+
+/// A copy of the cluster's own kubeconfig, which has one context, with something changed in it.
+pub(crate) fn changed_kubeconfig(file: &Path, change: impl FnOnce(&mut serde_json::Value)) {
+    let view = Call::new(&cluster().kubectl).words("config view --raw --minify --output json");
+    let mut config = view.succeeds().json();
+    change(&mut config);
+    std::fs::write(file, config.to_string()).expect("a file of our own");
+}
