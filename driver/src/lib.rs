@@ -7,6 +7,7 @@ pub mod builder;
 pub mod cli;
 pub mod daemon;
 pub mod fleet;
+mod fnv;
 pub mod manifest;
 pub mod options;
 pub mod placement;

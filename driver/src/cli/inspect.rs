@@ -1,11 +1,13 @@
 //! `buildfleet inspect`: all that is known of one builder.
 
+use buildfleet_proto::Timestamp;
 use buildfleet_proto::fleet::{Builder, BuildkitdConfig, Node, Placement};
 
 use super::failure::Failure;
 use super::json::BuilderView;
 use super::output::{Format, json_line, print};
 use super::table::{columns, printable};
+use super::units::whole_seconds;
 use super::{Context, platforms, start};
 
 /// Show a builder, its nodes and their pods; starts no pod unless `--bootstrap` is given
@@ -42,7 +44,7 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<(), Failure> {
 fn text(builder: &Builder) -> String {
     let mut head = vec![line("Name:", &builder.name), line("Driver:", &builder.driver)];
     if let Some(last) = &builder.last_activity {
-        head.push(line("Last Activity:", &date(last.seconds, &last.to_string())));
+        head.push(line("Last Activity:", &date(last)));
     }
     head.push(line("Socket:", &format!("unix://{}", builder.socket)));
     let mut text = columns(&head, 0, 1);
@@ -138,7 +140,7 @@ fn placed(placement: &Placement) -> String {
     let mut rows = vec![[" PLACED", "REF", "POD", "BECAUSE"].map(str::to_owned).to_vec()];
     rows.extend(placement.latest.iter().map(|placed| {
         let at = placed.at.unwrap_or_default();
-        let at = format!(" {}", date(at.seconds, &at.to_string()));
+        let at = format!(" {}", date(&at));
         [&at, &placed.build_ref, &placed.pod, &placed.because].map(Clone::clone).to_vec()
     }));
     format!("Builds:\n{}", columns(&rows, 0, 2))
@@ -149,13 +151,9 @@ fn line(name: &str, value: &str) -> Vec<String> {
     vec![name.to_owned(), printable(value)]
 }
 
-/// Go's spelling of a time in UTC, which buildx prints, from RFC 3339. `seconds` zero is no time at all.
-fn date(seconds: i64, rfc3339: &str) -> String {
-    if seconds == 0 {
-        return "never".to_owned();
-    }
-    let whole = rfc3339.split(['.', 'Z']).next().unwrap_or(rfc3339);
-    format!("{} +0000 UTC", whole.replace('T', " "))
+/// Go's spelling of a time in UTC, which buildx prints, to the second. 1970 is no time at all.
+fn date(at: &Timestamp) -> String {
+    if at.seconds == 0 { "never".to_owned() } else { format!("{} +0000 UTC", whole_seconds(at)) }
 }
 
 #[cfg(test)]
@@ -225,7 +223,7 @@ mod tests {
 
     #[test]
     fn times_are_spelled_as_go_does() {
-        assert_eq!(date(1, "2026-11-21T11:16:13.5Z"), "2026-11-21 11:16:13 +0000 UTC");
-        assert_eq!(date(0, "1970-01-01T00:00:00Z"), "never");
+        assert_eq!(date(&Timestamp { seconds: 1_795_259_773, nanos: 500_000_000 }), "2026-11-21 11:16:13 +0000 UTC");
+        assert_eq!(date(&Timestamp::default()), "never");
     }
 }

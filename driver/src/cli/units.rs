@@ -67,9 +67,12 @@ pub(super) fn go_time(at: &Timestamp) -> String {
 
 /// To the second.
 pub(super) fn plain_time(at: &Timestamp) -> String {
-    let text = at.to_string();
-    let whole = text.split(['.', 'Z']).next().unwrap_or_default();
-    format!("{} UTC", whole.replace('T', " "))
+    format!("{} UTC", whole_seconds(at))
+}
+
+/// `2026-11-21 11:16:13`, in UTC.
+pub(super) fn whole_seconds(at: &Timestamp) -> String {
+    at.to_string().split(['.', 'Z']).next().unwrap_or_default().replace('T', " ")
 }
 
 /// A time before 1970, or so far off that it is none, is taken for 1970.

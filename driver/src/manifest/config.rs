@@ -6,6 +6,7 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{KeyToPath, Secret, SecretVolumeSource, Volume, VolumeMount};
 
 use crate::builder::Node;
+use crate::fnv;
 use crate::options::KubernetesOptions;
 
 use super::{config_name, metadata};
@@ -66,15 +67,11 @@ pub(super) fn file_mode(options: &KubernetesOptions) -> i32 {
 }
 
 /// What changes with the content: `buildkitd` reads its configuration once, so pods have to be replaced with it. It is
-/// there for comparison alone, and tells nothing of a key that is in there (FNV-1a, 64 bits of it all).
+/// there for comparison alone, and tells nothing of a key that is in there (64 bits of it all).
 pub(super) fn fingerprint(node: &Node, options: &KubernetesOptions) -> Option<String> {
-    let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
-    for (path, text) in files(node, options)? {
-        for byte in path.bytes().chain([0]).chain(text.bytes()).chain([0]) {
-            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-        }
-    }
-    Some(format!("{hash:016x}"))
+    let files = files(node, options)?;
+    let bytes = files.iter().flat_map(|(path, text)| path.bytes().chain([0]).chain(text.bytes()).chain([0]));
+    Some(format!("{:016x}", fnv::hash(bytes)))
 }
 
 /// The key of a file in the Secret, where names have no slashes. A registry's directory has no two `_` in a row.

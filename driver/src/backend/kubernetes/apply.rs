@@ -40,11 +40,11 @@ pub(super) async fn apply(connection: &Connection, target: &Target, replicas: u3
     let list = Asked { verb: "list", resource: kind.resource(), name: &name };
     let before = live::find(connection, kind, &name).await.map_err(|error| list.apply_error(connection, error))?;
     let marks = before.as_ref().map(|found| Marks::of(found.metadata())).unwrap_or_default();
-    let unsecured = Wanted::of(target, &connection.namespace, replicas, None);
+    let wanted = Wanted::of(target, &connection.namespace, replicas);
     match &before {
         None if replicas == 0 => return Ok(Applied::default()),
         None => {}
-        Some(found) => match marks.order(&unsecured.fingerprint, &target.us) {
+        Some(found) => match marks.order(&wanted.fingerprint, &target.us) {
             Order::Apply => {}
             Order::Scale => return scale(connection, found, &marks, replicas).await,
             order @ (Order::Refuse | Order::Foreign) => {
@@ -57,7 +57,7 @@ pub(super) async fn apply(connection: &Connection, target: &Target, replicas: u3
         false => None,
     };
     let end = certificates.as_ref().map(|set| set.not_after.as_str());
-    let wanted = Wanted::of(target, &connection.namespace, replicas, end);
+    let wanted = wanted.with_certificates(end);
     let objects = &wanted.objects;
     let refused = |resource| {
         let asked = Asked { verb: "patch", resource, name: &name };

@@ -28,7 +28,7 @@ pub(super) async fn look(connection: &Connection, target: &Target, mut found: Wo
     let marks = Marks::of(found.metadata());
     let certificates = certificates_of(&mut found);
     let replicas = found.replicas().unwrap_or_default();
-    let mut wanted = Wanted::of(target, &connection.namespace, replicas, certificates.as_deref());
+    let mut wanted = Wanted::of(target, &connection.namespace, replicas).with_certificates(certificates.as_deref());
     let order = marks.order(&wanted.fingerprint, &target.us);
     // What was not applied yet is no drift, and neither is an order of ours that is still to come.
     let is_current = marks.applied.as_deref() == Some(&wanted.fingerprint);

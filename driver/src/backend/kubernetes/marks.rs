@@ -7,6 +7,7 @@ use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::backend::{Installation, Sharing};
+use crate::fnv;
 
 /// Which options were applied last, as [`fingerprint`].
 const APPLIED: &str = "buildfleet.internal/applied";
@@ -171,12 +172,9 @@ fn read_use(text: &str) -> Option<Use> {
     Some(Use { who: who.to_owned(), at: at.parse().ok()?, options: options.to_owned() })
 }
 
-/// Tells options apart, the same in every version of this program: FNV-1a over what they make.
+/// Tells options apart.
 pub(super) fn fingerprint(text: &str) -> String {
-    let hash = text
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
-    format!("{hash:016x}")
+    format!("{:016x}", fnv::hash(text.bytes()))
 }
 
 #[cfg(test)]

@@ -34,8 +34,8 @@ pub(super) async fn preview(connection: &Connection, target: &Target) -> Result<
     };
     preview.exists = true;
     let marks = Marks::of(before.metadata());
-    let wanted =
-        Wanted::of(target, &connection.namespace, target.options.replicas, certificates_of(&mut before).as_deref());
+    let wanted = Wanted::of(target, &connection.namespace, target.options.replicas)
+        .with_certificates(certificates_of(&mut before).as_deref());
     let order = marks.order(&wanted.fingerprint, &target.us);
     preview.sharing = marks.sharing(&target.us);
     if order == Order::Foreign {

@@ -8,7 +8,6 @@ use kube::api::{DeleteParams, Preconditions};
 use super::client::Connection;
 use super::errors::{Asked, RequestError, is_unauthorized};
 use super::marks::{Marks, Order};
-use super::wanted::Wanted;
 use super::{Target, live, volumes};
 use crate::backend::{DeleteError, Removal, Removed};
 use crate::manifest::{self, Objects, WorkloadKind};
@@ -35,7 +34,7 @@ pub(super) async fn remove(connection: &Connection, target: &Target, removal: Re
         Err(error) => failures.push(Asked { verb: "delete", resource, name }.delete_error(connection, error)),
     };
     let background = DeleteParams::background();
-    let Wanted { objects: Objects { config, budget, .. }, .. } = Wanted::of(target, &connection.namespace, 0, None);
+    let Objects { config, budget, .. } = manifest::objects(&target.node, &target.options, &connection.namespace, 0);
     // What these options do not ask for can only be left of others, and who had no right could make none.
     let other = live::other(kind);
     done(other.resource(), &name, Right::Spare, live::delete(connection, other, &name, &background).await);

@@ -18,16 +18,19 @@ pub(super) struct Wanted {
 }
 
 impl Wanted {
-    /// `certificates` is when those end that the pods start with.
-    pub(super) fn of(target: &Target, namespace: &str, replicas: u32, certificates: Option<&str>) -> Self {
+    pub(super) fn of(target: &Target, namespace: &str, replicas: u32) -> Self {
         let of_options = manifest::objects(&target.node, &target.options, namespace, target.options.replicas);
         let fingerprint = marks::fingerprint(&text(&of_options));
-        let mut objects = manifest::objects(&target.node, &target.options, namespace, replicas);
-        if let (Some(end), Some(template)) = (certificates, objects.workload.template_mut()) {
+        Self { objects: manifest::objects(&target.node, &target.options, namespace, replicas), fingerprint }
+    }
+
+    /// The same for pods that start with certificates, if with any, which end then.
+    pub(super) fn with_certificates(mut self, end: Option<&str>) -> Self {
+        if let (Some(end), Some(template)) = (end, self.objects.workload.template_mut()) {
             let annotations = template.metadata.get_or_insert_default().annotations.get_or_insert_default();
             annotations.insert(CERTIFICATES.to_owned(), end.to_owned());
         }
-        Self { objects, fingerprint }
+        self
     }
 }
 
@@ -39,7 +42,7 @@ pub(super) fn certificates_of(live: &mut Workload) -> Option<String> {
 
 /// All objects as YAML documents that `kubectl apply` takes.
 pub(super) fn documents(target: &Target, namespace: &str) -> String {
-    let Wanted { objects, .. } = Wanted::of(target, namespace, target.options.replicas, None);
+    let objects = manifest::objects(&target.node, &target.options, namespace, target.options.replicas);
     let mut text = String::new();
     if target.options.transport.needs_tls() {
         let name = manifest::tls_secret_name(&target.node);

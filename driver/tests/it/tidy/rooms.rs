@@ -22,7 +22,7 @@ const fn room(name: &'static str, may_use: &'static [&'static str]) -> Room {
 }
 
 /// From the top down: a room may use only what stands below it, and of that only what its job needs.
-pub(crate) const ROOMS: [Room; 15] = [
+pub(crate) const ROOMS: [Room; 16] = [
     room("cli", &["daemon", "options", "settings", "builder", "report", "shutdown"]),
     room(
         "daemon",
@@ -31,9 +31,9 @@ pub(crate) const ROOMS: [Room; 15] = [
     room("store", &["proxy", "fleet", "builder", "socket", "report"]),
     room("proxy", &["fleet", "placement", "builder", "wire", "shutdown", "report"]),
     room("fleet", &["placement", "backend", "options", "builder", "wire", "shutdown", "report"]),
-    room("placement", &["options", "builder"]),
-    room("backend", &["manifest", "options", "builder", "report"]),
-    room("manifest", &["options", "builder"]),
+    room("placement", &["options", "builder", "fnv"]),
+    room("backend", &["manifest", "options", "builder", "report", "fnv"]),
+    room("manifest", &["options", "builder", "fnv"]),
     room("options", &["builder"]),
     room("settings", &["builder"]),
     room("builder", &[]),
@@ -41,6 +41,7 @@ pub(crate) const ROOMS: [Room; 15] = [
     room("wire", &[]),
     room("shutdown", &[]),
     room("report", &[]),
+    room("fnv", &[]),
 ];
 
 /// A crate (or a module of one) and where it may be named. What is not listed may be used anywhere.
