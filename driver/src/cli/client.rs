@@ -84,13 +84,7 @@ impl Client {
         bounded(self.0.bootstrap(request)).await
     }
 
-    pub(super) async fn leave(
-        &mut self,
-        builder: &str,
-        node: &str,
-        keep_state: bool,
-    ) -> Result<Streaming<Progress>, Failure> {
-        let request = LeaveRequest { builder: builder.to_owned(), node: node.to_owned(), keep_state };
+    pub(super) async fn leave(&mut self, request: LeaveRequest) -> Result<Streaming<Progress>, Failure> {
         bounded(self.0.leave(request)).await
     }
 

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use buildfleet_proto::fleet::{Change, CreateRequest, RemoveRequest};
+use buildfleet_proto::fleet::{Change, CreateRequest, LeaveRequest, RemoveRequest};
 
 use super::choice::{Given, choose};
 use super::client::{Client, called};
@@ -43,7 +43,7 @@ pub(super) struct Args {
     append: bool,
     /// Remove a node, with its pods, from a builder
     #[arg(long, conflicts_with_all = ["driver", "driver_opt", "platform", "buildkitd_flags", "buildkitd_config", "bootstrap", "use_it",
-        "timeout", "kubeconfig", "context", "dry_run", "endpoint", "diff", "attach", "force"])]
+        "timeout", "kubeconfig", "context", "dry_run", "endpoint", "diff", "attach"])]
     leave: bool,
     /// Platforms that builds of the node are for, as in linux/amd64,linux/arm64; may be repeated
     #[arg(long, value_name = "PLATFORM,...")]
@@ -81,9 +81,13 @@ pub(super) struct Args {
     /// Use pods that somebody else runs: deployment/NAME, statefulset/NAME or pod/NAME. They are never changed
     #[arg(long, value_name = "KIND/NAME")]
     attach: Option<String>,
-    /// Give these options to everybody who uses the node's pods, or take over what buildfleet did not make
+    /// Give these options to everybody who uses the node's pods, or take over what buildfleet did not make; with --leave as in
+    /// `rm --force`
     #[arg(long)]
     force: bool,
+    /// With --leave: keep the volumes of the node's pods, which a later node of its name takes up again
+    #[arg(long, requires = "leave")]
+    keep_state: bool,
     /// The address of a buildkitd for the remote driver: unix:///path or tcp://host:port
     endpoint: Option<String>,
 }
@@ -209,12 +213,12 @@ fn differences(changes: &[Change]) -> String {
 /// Takes back what this command made, so that a failed `create --bootstrap` leaves nothing behind.
 async fn undo(client: &mut Client, context: &Context, (builder, node): (&str, &str), whole: bool, keep_state: bool) {
     let what = if whole { called(builder) } else { format!("node {node}") };
+    let (builder, node) = (builder.to_owned(), node.to_owned());
     let stream = if whole {
         // By force would be to take it from others.
-        let builder = builder.to_owned();
-        client.remove(RemoveRequest { builder, force: false, keep_state, forget: true }).await
+        client.remove(RemoveRequest { builder, keep_state, forget: true, ..RemoveRequest::default() }).await
     } else {
-        client.leave(builder, node, keep_state).await
+        client.leave(LeaveRequest { builder, node, keep_state, force: false }).await
     };
     let undone = match stream {
         Ok(stream) => follow(stream, Style::Quiet).await,
@@ -230,7 +234,9 @@ async fn leave(args: Args, context: &Context) -> Result<(), Failure> {
     // Both are required by the arguments' rules.
     let (name, node) = (args.name.unwrap_or_default(), args.node.unwrap_or_default());
     let mut client = context.client().await?;
-    let left = match client.leave(&name, &node, false).await {
+    let (keep_state, force) = (args.keep_state, args.force);
+    let request = LeaveRequest { builder: name.clone(), node: node.clone(), keep_state, force };
+    let left = match client.leave(request).await {
         Ok(stream) => follow_or_interrupt(stream, context.progress).await,
         Err(failure) => Err(failure),
     };

@@ -308,9 +308,11 @@ impl Fleet for FakeFleet {
     }
 
     async fn leave(&self, request: Request<LeaveRequest>) -> Result<Response<Self::LeaveStream>, Status> {
-        let LeaveRequest { builder, node, .. } = request.into_inner();
+        let LeaveRequest { builder, node, keep_state, force } = request.into_inner();
         self.find(&builder)?;
-        self.asked(format!("leave {builder} {node}"));
+        let by_force = if force { " by force" } else { "" };
+        let kept = if keep_state { " but its state" } else { "" };
+        self.asked(format!("leave {builder} {node}{by_force}{kept}"));
         self.script(|script| {
             let builders = script.builders.iter_mut().filter(|known| known.name == builder);
             builders.for_each(|known| known.nodes.retain(|known| known.name != node));
@@ -357,11 +359,12 @@ impl Fleet for FakeFleet {
     }
 
     async fn remove(&self, request: Request<RemoveRequest>) -> Result<Response<Self::RemoveStream>, Status> {
-        let RemoveRequest { builder, force, keep_state, forget } = request.into_inner();
+        let RemoveRequest { builder, force, keep_state, forget, keep_daemon } = request.into_inner();
         self.find(&builder)?;
         let by_force = if force { " by force" } else { "" };
         let by_force = if forget && !force { " and forget" } else { by_force };
         let kept = if keep_state { " but its state" } else { "" };
+        let kept = if keep_daemon { " but its pods" } else { kept };
         self.asked(format!("remove {builder}{by_force}{kept}"));
         if builder == "stuck" && !force {
             let refused = Status::new(Code::FailedPrecondition, "failed to reach the API server");

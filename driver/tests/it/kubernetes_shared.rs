@@ -64,8 +64,25 @@ async fn one_daemons_rm_does_not_take_away_what_another_uses() {
 
     anna.apply(1).await.unwrap();
     bob.apply(1).await.unwrap();
-    assert_eq!(anna.delete(Removal { force: true, keep_state: false }).await.unwrap(), Removed::gone());
+    assert_eq!(anna.delete(Removal { force: true, ..Removal::default() }).await.unwrap(), Removed::gone());
     assert_eq!((server.object("deployments"), server.object("secrets")), (None, None));
+}
+
+#[tokio::test]
+async fn who_lets_go_takes_away_their_own_note_alone() {
+    let server = ApiServer::start().await;
+    let (anna, bob) = (daemon(&server, "anna", &[]), daemon(&server, "bob", &[]));
+    let let_go = Removal { let_go: true, ..Removal::default() };
+    assert_eq!(anna.delete(let_go).await.unwrap(), Removed::LetGo, "nothing is there");
+    anna.apply(1).await.unwrap();
+    bob.apply(1).await.unwrap();
+    for (backend, left) in [(&anna, &["user.bob-id"][..]), (&bob, &[])] {
+        assert_eq!(backend.delete(let_go).await.unwrap(), Removed::LetGo);
+        let notes = notes(&server);
+        let users: Vec<&String> = notes.iter().filter(|note| note.starts_with("user.")).collect();
+        assert_eq!(users, left);
+        assert!(server.object("secrets").is_some() && replicas(&server) == json!(1));
+    }
 }
 
 #[tokio::test]
@@ -120,7 +137,7 @@ async fn what_buildfleet_did_not_make_is_left_alone() {
     assert!(chain(&error).ends_with("deployment kube0 is there and was not made by buildfleet"), "{}", chain(&error));
     assert!(error.hint().unwrap().contains("--attach deployment/kube0"));
     for force in [false, true] {
-        let removal = Removal { force, keep_state: false };
+        let removal = Removal { force, ..Removal::default() };
         assert_eq!(anna.delete(removal).await.unwrap(), Removed::Released { users: Vec::new() }, "force: {force}");
     }
     assert!(server.object("deployments").is_some());

@@ -123,6 +123,9 @@ pub struct LeaveRequest {
     /// What pods keep beyond their end stays.
     #[prost(bool, tag = "20")]
     pub keep_state: bool,
+    /// Forget the node although its backend cannot be reached or refuses; remove what others use.
+    #[prost(bool, tag = "50")]
+    pub force: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct BootstrapRequest {
@@ -355,6 +358,9 @@ pub struct RemoveRequest {
     /// Forget the builder although its backend cannot be reached or refuses, and nothing more of `force`.
     #[prost(bool, tag = "21")]
     pub forget: bool,
+    /// Only let go: pods and all that belongs to them stay as they are.
+    #[prost(bool, tag = "50")]
+    pub keep_daemon: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LogsRequest {
