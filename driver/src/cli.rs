@@ -27,6 +27,7 @@ mod failure;
 mod fields;
 mod files;
 mod filter;
+mod front;
 mod history;
 mod inspect;
 mod json;
@@ -103,6 +104,12 @@ impl Command {
 
 /// Runs one command and returns what the process ends with.
 pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
+    let args: Vec<OsString> = args.collect();
+    // Its arguments are buildx's, in another grammar, and none of ours is among them.
+    if args.get(1).is_some_and(|word| word == front::NAME) {
+        let arguments: Vec<String> = args[2..].iter().map(|word| word.to_string_lossy().into_owned()).collect();
+        return front::run(&arguments);
+    }
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
         Err(error) => {

@@ -12,6 +12,9 @@ use tokio::time::{Instant, timeout_at};
 const PLUGIN_VARIABLES: [&str; 3] =
     ["DOCKER_CLI_PLUGIN_ORIGINAL_CLI_COMMAND", "DOCKER_CLI_PLUGIN_SOCKET", "DOCKER_CLI_PLUGIN_USE_DIAL_STDIO"];
 
+/// With this in its environment, a `docker-buildx` of ours that stands before the real one only passes everything on.
+const RELAY: (&str, &str) = ("BUILDFLEET_SHIM", "off");
+
 /// Why a call did not succeed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ToolError {
@@ -62,16 +65,38 @@ impl Tool {
         said.is_ok_and(|text| text.contains("github.com/docker/buildx"))
     }
 
-    /// What it prints to stdout.
-    pub(super) async fn call(&self, arguments: &[String], deadline: Instant) -> Result<String, ToolError> {
+    /// Its command line, with all that this process has: its environment, terminal and directory.
+    pub(in crate::cli) fn command(&self, arguments: &[String]) -> Command {
         let mut command = Command::new(&self.program);
         if self.by_docker {
             command.arg("buildx");
         }
-        command.args(arguments).stdin(Stdio::null()).kill_on_drop(true);
+        command.args(arguments).env(RELAY.0, RELAY.1).kill_on_drop(true);
         PLUGIN_VARIABLES.iter().for_each(|name| {
             command.env_remove(name);
         });
+        command
+    }
+
+    /// What it prints to stdout.
+    pub(super) async fn call(&self, arguments: &[String], deadline: Instant) -> Result<String, ToolError> {
+        self.said(self.command(arguments), deadline).await
+    }
+
+    /// The same with another directory for its store.
+    pub(super) async fn call_in(
+        &self,
+        store: &Path,
+        arguments: &[String],
+        deadline: Instant,
+    ) -> Result<String, ToolError> {
+        let mut command = self.command(arguments);
+        command.env("BUILDX_CONFIG", store);
+        self.said(command, deadline).await
+    }
+
+    async fn said(&self, mut command: Command, deadline: Instant) -> Result<String, ToolError> {
+        command.stdin(Stdio::null());
         let output = match timeout_at(deadline, command.output()).await {
             Ok(Ok(output)) => output,
             Ok(Err(source)) => return Err(ToolError::Spawn { program: self.program.clone(), source }),
