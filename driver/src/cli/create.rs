@@ -17,7 +17,7 @@ use crate::options::with_files;
 
 /// How manifests are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Manifests {
+pub(super) enum Manifests {
     Yaml,
 }
 
@@ -63,32 +63,32 @@ pub(super) struct Args {
     pub(super) use_it: bool,
     /// How long the node's pods may take to start, as in 90s or 5m: short for --driver-opt timeout=DURATION
     #[arg(long, value_name = "DURATION")]
-    timeout: Option<String>,
+    pub(super) timeout: Option<String>,
     /// The kubeconfig file to take the cluster from, instead of $KUBECONFIG and ~/.kube/config
     #[arg(long, value_name = "FILE")]
-    kubeconfig: Option<PathBuf>,
+    pub(super) kubeconfig: Option<PathBuf>,
     /// The context in the kubeconfig; without it, its current one at this moment
     #[arg(long, value_name = "NAME")]
-    context: Option<String>,
+    pub(super) context: Option<String>,
     /// Only check what is given; with `--output yaml`, print the objects that would be made
     #[arg(long)]
-    dry_run: bool,
+    pub(super) dry_run: bool,
     /// Only show what the node's next start would change in the cluster
     #[arg(long, conflicts_with_all = ["bootstrap", "output"])]
-    diff: bool,
+    pub(super) diff: bool,
     /// The shape of what `--dry-run` prints
     #[arg(long, short, value_enum, value_name = "FORMAT", requires = "dry_run")]
-    output: Option<Manifests>,
+    pub(super) output: Option<Manifests>,
     /// Use pods that somebody else runs: deployment/NAME, statefulset/NAME or pod/NAME. They are never changed
     #[arg(long, value_name = "KIND/NAME")]
-    attach: Option<String>,
+    pub(super) attach: Option<String>,
     /// Give these options to everybody who uses the node's pods, or take over what buildfleet did not make; with --leave as in
     /// `rm --force`
     #[arg(long)]
-    force: bool,
+    pub(super) force: bool,
     /// With --leave: keep the volumes of the node's pods, which a later node of its name takes up again
     #[arg(long, requires = "leave")]
-    keep_state: bool,
+    pub(super) keep_state: bool,
     /// The address of a buildkitd for the remote driver: unix:///path or tcp://host:port
     pub(super) endpoint: Option<String>,
     /// The command is buildx's: a builder that buildx does not know is none.

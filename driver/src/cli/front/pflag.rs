@@ -73,10 +73,6 @@ impl Given {
         self.text(name).and_then(boolean).unwrap_or(false)
     }
 
-    pub(super) fn has(&self, name: &str) -> bool {
-        self.values.contains_key(name)
-    }
-
     /// Whether the flag stands there by this name.
     pub(super) fn spells(&self, name: &str) -> bool {
         self.spelled.contains(&name)
@@ -257,7 +253,7 @@ mod tests {
         assert_eq!(some.words, ["a", "b", "--force", "-c"]);
         assert_eq!(some.list("driver-opt"), ["x=1,y=2", "z=--q"]);
         assert_eq!(some.text("out"), Some("z"), "the last one counts");
-        assert!(some.is("force") && some.is("all") && !some.is("append") && !some.has("append"));
+        assert!(some.is("force") && some.is("all") && !some.is("append") && some.text("append").is_none());
         for (line, wanted) in [("--append=false", false), ("--append --append=0", false), ("--append=T", true)] {
             assert_eq!(given(line).unwrap().is("append"), wanted, "{line}");
         }
@@ -265,7 +261,7 @@ mod tests {
         assert!(given("--help").unwrap().help && given("-fh").unwrap().help && !given("-f").unwrap().help);
         let two = given("--space 1g --room 2g").unwrap();
         assert_eq!(two.size("space"), Some(2 << 30), "one value by two names");
-        assert!(two.spells("room") && !two.has("room") && !given("--space 1g").unwrap().spells("room"));
+        assert!(two.spells("room") && two.size("room").is_none() && !given("--space 1g").unwrap().spells("room"));
     }
 
     // What docker-buildx v0.36.0 says.
