@@ -86,7 +86,6 @@ async fn execute(line: Line, arguments: &[String]) -> Result<u8, Failure> {
         Command::Use => select(call, &given).await,
         Command::Du => cache::du(call, &given).await,
         Command::Prune => cache::prune(call, &given).await,
-        Command::Version => version(call).await,
     }
 }
 
@@ -144,13 +143,6 @@ async fn select(call: Call, given: &Given) -> Result<u8, Failure> {
     {
         call.context.failed(&failure);
     }
-    Ok(code)
-}
-
-/// `version`: the real one's, whose words others read; that we are there goes beside it.
-async fn version(call: Call) -> Result<u8, Failure> {
-    let code = call.relay().await?;
-    say(&format!("buildfleet {} stands before it: {TO_THE_REAL_ONE}", env!("CARGO_PKG_VERSION")));
     Ok(code)
 }
 

@@ -12,9 +12,6 @@ use tokio::time::{Instant, timeout_at};
 const PLUGIN_VARIABLES: [&str; 3] =
     ["DOCKER_CLI_PLUGIN_ORIGINAL_CLI_COMMAND", "DOCKER_CLI_PLUGIN_SOCKET", "DOCKER_CLI_PLUGIN_USE_DIAL_STDIO"];
 
-/// With this in its environment, a `docker-buildx` of ours that stands before the real one only passes everything on.
-const RELAY: (&str, &str) = ("BUILDFLEET_SHIM", "off");
-
 /// Why a call did not succeed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ToolError {
@@ -71,10 +68,12 @@ impl Tool {
         if self.by_docker {
             command.arg("buildx");
         }
-        command.args(arguments).env(RELAY.0, RELAY.1).kill_on_drop(true);
+        command.args(arguments).kill_on_drop(true);
         PLUGIN_VARIABLES.iter().for_each(|name| {
             command.env_remove(name);
         });
+        // What stands before buildx would come back here.
+        command.env(buildfleet_shim::SHIM, "off");
         command
     }
 

@@ -13,7 +13,6 @@ pub(super) enum Command {
     Use,
     Du,
     Prune,
-    Version,
 }
 
 /// Of every command, and before it.
@@ -92,7 +91,6 @@ impl Command {
             "use" => Self::Use,
             "du" => Self::Du,
             "prune" => Self::Prune,
-            "version" => Self::Version,
             _ => return None,
         })
     }
@@ -108,7 +106,6 @@ impl Command {
             Self::Use => "use [OPTIONS] NAME",
             Self::Du => "du",
             Self::Prune => "prune",
-            Self::Version => "version",
         }
     }
 
@@ -122,7 +119,7 @@ impl Command {
             Self::Ls => &LS,
             Self::Inspect => &INSPECT,
             Self::Rm => &RM,
-            Self::Stop | Self::Version => &[],
+            Self::Stop => &[],
             Self::Use => &USE,
             Self::Du => &DU,
             Self::Prune => &PRUNE,
@@ -136,7 +133,7 @@ impl Command {
             Self::Create | Self::Inspect | Self::Stop | Self::Use => {
                 (words > 1).then_some("requires at most 1 argument")
             }
-            Self::Ls | Self::Version => (words > 0).then_some("requires 0 arguments"),
+            Self::Ls => (words > 0).then_some("requires 0 arguments"),
             Self::Du | Self::Prune => (words > 0).then_some("accepts no arguments"),
         }
     }
@@ -214,7 +211,7 @@ mod tests {
 
     #[test]
     fn help_and_other_commands_are_the_real_one_s() {
-        for line in ["", "--help", "create --help", "-D create -h", "rm a --help", "build .", "imagetools inspect x"] {
+        for line in ["", "--help", "create --help", "-D create -h", "rm a --help", "build .", "version", "imagetools inspect x"] {
             assert_eq!(read(&words(line)), Ok(Line::Theirs), "{line}");
         }
     }
