@@ -26,7 +26,7 @@ fn a_pod_and_this_machine_build_one_image_each_its_platform() {
     scene.buildfleet(local).words("--bootstrap").succeeds();
 
     scene.buildfleet("ls").succeeds().says("kubernetes, local").says("local://");
-    scene.buildfleet("inspect mixed").succeeds().says("Driver:   local").says("Driver:   kubernetes");
+    scene.buildfleet("inspect mixed").succeeds().says("kubernetes, local").says("local://");
     let shown = builder.inspect();
     assert_eq!(
         (shown["Nodes"][0]["Driver"].as_str(), shown["Nodes"][1]["Driver"].as_str()),
