@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use buildfleet_proto::fleet::{Builder, Node};
+use buildfleet_shim::store::is_ours;
 
 use crate::builder::Platform;
 use crate::options::DriverOptions;
@@ -47,10 +48,7 @@ impl Known {
 
     /// Whether we made it: every node is one of our sockets.
     pub(super) fn is_ours(&self, runtime_dir: &Path) -> bool {
-        let ours = |node: &KnownNode| {
-            node.endpoint.strip_prefix("unix://").is_some_and(|path| Path::new(path).starts_with(runtime_dir))
-        };
-        self.driver == "remote" && !self.nodes.is_empty() && self.nodes.iter().all(ours)
+        is_ours(&self.driver, self.nodes.iter().map(|node| node.endpoint.as_str()), runtime_dir)
     }
 
     fn node(&self, name: &str) -> Option<&KnownNode> {

@@ -72,6 +72,8 @@ impl Tool {
         PLUGIN_VARIABLES.iter().for_each(|name| {
             command.env_remove(name);
         });
+        // What stands before buildx would come back here.
+        command.env(buildfleet_shim::SHIM, "off");
         let output = match timeout_at(deadline, command.output()).await {
             Ok(Ok(output)) => output,
             Ok(Err(source)) => return Err(ToolError::Spawn { program: self.program.clone(), source }),
