@@ -12,6 +12,7 @@
 
 mod builds;
 mod cli;
+mod front;
 mod h2spec;
 mod kube;
 mod local;
