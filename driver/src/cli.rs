@@ -27,6 +27,8 @@ mod failure;
 mod fields;
 mod files;
 mod filter;
+mod front;
+mod gc;
 mod history;
 mod inspect;
 mod install;
@@ -78,6 +80,7 @@ enum Command {
     Start(start::Args),
     Stop(stop::Args),
     Rm(rm::Args),
+    Gc(gc::Args),
     Logs(logs::Args),
     Du(du::Args),
     Prune(prune::Args),
@@ -106,6 +109,12 @@ impl Command {
 
 /// Runs one command and returns what the process ends with.
 pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
+    let args: Vec<OsString> = args.collect();
+    // Its arguments are buildx's, in another grammar, and none of ours is among them.
+    if args.get(1).is_some_and(|word| word == front::NAME) {
+        let arguments: Vec<String> = args[2..].iter().map(|word| word.to_string_lossy().into_owned()).collect();
+        return front::run(&arguments);
+    }
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
         Err(error) => {
@@ -162,6 +171,7 @@ fn execute(cli: Cli) -> Result<(), Failure> {
             Command::Start(args) => start::run(args, &context).await,
             Command::Stop(args) => stop::run(args, &context).await,
             Command::Rm(args) => rm::run(args, &context).await,
+            Command::Gc(args) => gc::run(args, &context).await,
             Command::Logs(args) => logs::run(args, &context).await,
             Command::Du(args) => du::run(args, &context).await,
             Command::Prune(args) => prune::run(args, &context).await,
