@@ -27,8 +27,11 @@ mod failure;
 mod fields;
 mod files;
 mod filter;
+mod front;
+mod gc;
 mod history;
 mod inspect;
+mod install;
 mod json;
 mod logs;
 mod ls;
@@ -77,6 +80,7 @@ enum Command {
     Start(start::Args),
     Stop(stop::Args),
     Rm(rm::Args),
+    Gc(gc::Args),
     Logs(logs::Args),
     Du(du::Args),
     Prune(prune::Args),
@@ -84,6 +88,8 @@ enum Command {
     Top(top::Args),
     Doctor(doctor::Args),
     DialStdio(dial_stdio::Args),
+    Install(install::InstallArgs),
+    Uninstall(install::UninstallArgs),
     Daemon(daemon::Args),
     Version(version::Args),
     Completion(completion::Args),
@@ -103,6 +109,12 @@ impl Command {
 
 /// Runs one command and returns what the process ends with.
 pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
+    let args: Vec<OsString> = args.collect();
+    // Its arguments are buildx's, in another grammar, and none of ours is among them.
+    if args.get(1).is_some_and(|word| word == front::NAME) {
+        let arguments: Vec<String> = args[2..].iter().map(|word| word.to_string_lossy().into_owned()).collect();
+        return front::run(&arguments);
+    }
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
         Err(error) => {
@@ -138,6 +150,8 @@ fn execute(cli: Cli) -> Result<(), Failure> {
     let command = match command {
         Command::Completion(args) => return completion::run(&args),
         Command::Man(args) => return man::run(&args, quiet),
+        Command::Install(args) => return install::install(&args, format, quiet),
+        Command::Uninstall(args) => return install::uninstall(&args, format, quiet),
         Command::Version(args) => return block_on(version::run(args, settings.as_ref().ok(), format)),
         command => command,
     };
@@ -157,6 +171,7 @@ fn execute(cli: Cli) -> Result<(), Failure> {
             Command::Start(args) => start::run(args, &context).await,
             Command::Stop(args) => stop::run(args, &context).await,
             Command::Rm(args) => rm::run(args, &context).await,
+            Command::Gc(args) => gc::run(args, &context).await,
             Command::Logs(args) => logs::run(args, &context).await,
             Command::Du(args) => du::run(args, &context).await,
             Command::Prune(args) => prune::run(args, &context).await,
@@ -165,7 +180,12 @@ fn execute(cli: Cli) -> Result<(), Failure> {
             Command::Doctor(args) => doctor::run(args, &context).await,
             Command::DialStdio(args) => dial_stdio::run(args, &context).await,
             // Done above.
-            Command::Daemon(_) | Command::Version(_) | Command::Completion(_) | Command::Man(_) => Ok(()),
+            Command::Daemon(_)
+            | Command::Version(_)
+            | Command::Completion(_)
+            | Command::Man(_)
+            | Command::Install(_)
+            | Command::Uninstall(_) => Ok(()),
         }
     })
 }

@@ -4,16 +4,16 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use buildfleet_shim::environment::is_executable;
+pub use buildfleet_shim::environment::{Environment, Process};
+use buildfleet_shim::runtime::{self, RuntimeDirError};
+
 use crate::builder::{BuilderName, NodeName};
-
-mod environment;
-
-pub use environment::{Environment, Process};
 
 /// A socket's path has to be shorter than this, its final NUL included: macOS has 104 bytes, Linux 108.
 pub const SOCKET_PATH_MAX: usize = 104;
 
-const RUNTIME_DIR: &str = "BUILDFLEET_RUNTIME_DIR";
+const RUNTIME_DIR: &str = runtime::VARIABLE;
 const STATE_DIR: &str = "BUILDFLEET_STATE_DIR";
 const LOG_FORMAT: &str = "BUILDFLEET_LOG_FORMAT";
 
@@ -22,10 +22,8 @@ const LOG_FORMAT: &str = "BUILDFLEET_LOG_FORMAT";
 pub enum SettingsError {
     #[error("{variable} has to be an absolute path, got `{}`", value.display())]
     Relative { variable: &'static str, value: PathBuf },
-    #[error(
-        "found no directory for sockets: neither {RUNTIME_DIR} nor XDG_RUNTIME_DIR is set, and only root uses /run/buildfleet"
-    )]
-    NoRuntimeDir,
+    #[error(transparent)]
+    RuntimeDir(RuntimeDirError),
     #[error("found no directory for state: none of {STATE_DIR}, XDG_STATE_HOME and HOME is set")]
     NoStateDir,
     #[error("{LOG_FORMAT} is `{0}`: accepted are text and json")]
@@ -76,7 +74,7 @@ impl Settings {
     pub fn read(environment: &impl Environment) -> Result<Self, SettingsError> {
         let text = |name| environment.var(name).map(|value: OsString| value.to_string_lossy().into_owned());
         let settings = Self {
-            runtime_dir: runtime_dir(environment)?,
+            runtime_dir: runtime::runtime_dir(environment).map_err(SettingsError::RuntimeDir)?,
             state_dir: state_dir(environment)?,
             kubeconfig: kubeconfig(environment),
             kubernetes_service: kubernetes_service(environment),
@@ -165,7 +163,7 @@ impl Settings {
 
     /// The first file on PATH that is called `program`.
     pub fn find_program(&self, program: &str) -> Option<PathBuf> {
-        self.search_path.iter().map(|dir| dir.join(program)).find(|file| environment::is_executable(file))
+        self.search_path.iter().map(|dir| dir.join(program)).find(|file| is_executable(file))
     }
 
     /// `$BUILDFLEET_BUILDER`: the builder to use instead of the current one.
@@ -191,22 +189,6 @@ impl Settings {
 fn bindable(path: PathBuf) -> Result<PathBuf, SocketPathError> {
     let length = path.as_os_str().len();
     if length < SOCKET_PATH_MAX { Ok(path) } else { Err(SocketPathError { path, length }) }
-}
-
-fn runtime_dir(environment: &impl Environment) -> Result<PathBuf, SettingsError> {
-    if let Some(given) = absolute(environment, RUNTIME_DIR)? {
-        return Ok(given);
-    }
-    if let Some(xdg) = xdg(environment, "XDG_RUNTIME_DIR") {
-        return Ok(xdg.join("buildfleet"));
-    }
-    let uid = environment.uid();
-    if uid == 0 {
-        return Ok(PathBuf::from("/run/buildfleet"));
-    }
-    // What XDG_RUNTIME_DIR would say, for cron jobs and `sudo -u`, which run without it.
-    let logind = PathBuf::from(format!("/run/user/{uid}"));
-    if environment.exists(&logind) { Ok(logind.join("buildfleet")) } else { Err(SettingsError::NoRuntimeDir) }
 }
 
 fn state_dir(environment: &impl Environment) -> Result<PathBuf, SettingsError> {

@@ -1,126 +1,129 @@
-//! The docker CLI plugin: `docker buildfleet …` runs `buildfleet …`.
+//! The plugins for docker: `docker buildfleet …` runs `buildfleet …`, and `docker buildx …` the real buildx or, for
+//! builders of ours, `buildfleet`.
 //!
-//! One program for every plugin that buildfleet has; the name that it was called by says which. It answers docker's
-//! question for metadata, which docker asks for every `docker help`, before it looks at anything else.
+//! One program for both; the name that it was called by says which. It answers docker's question for metadata, which
+//! docker asks for every `docker help`, before it looks at anything else.
 
 use std::ffi::{OsStr, OsString};
-use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::path::Path;
+use std::process::ExitCode;
 
-/// docker's word for "who are you?".
-const METADATA: &str = "docker-cli-plugin-metadata";
+use buildfleet_shim::argv::Line;
+use buildfleet_shim::environment::{Environment, Process};
+use buildfleet_shim::plugin::{self, BY_DOCKER, METADATA, Plugin};
+use buildfleet_shim::real::{NAME, Ourselves};
+use buildfleet_shim::relay::{self, PROGRAM};
+use buildfleet_shim::route::{Route, route};
+use buildfleet_shim::{SHIM, runtime};
 
-/// The program that does the work.
-const PROGRAM: &str = "buildfleet";
+use self::known::Known;
+
+mod known;
+
+/// What a shell says of a program that it cannot find or cannot run.
+const NOT_FOUND: u8 = 127;
+const NOT_RUN: u8 = 126;
 
 fn main() -> ExitCode {
     let mut args = std::env::args_os();
-    let called = args.next().unwrap_or_default();
+    let argv0 = args.next().unwrap_or_default();
     let args: Vec<OsString> = args.collect();
-    let Some(plugin) = Plugin::called(&called) else {
-        eprintln!("error: this program is called {}, and only knows itself as docker-buildfleet", called.display());
+    let Some(plugin) = Plugin::called(&argv0) else {
+        eprintln!(
+            "error: this program is called {}, and only knows itself as docker-buildfleet and docker-buildx",
+            argv0.display()
+        );
         return ExitCode::from(2);
     };
-    if args.first().is_some_and(|arg| arg == METADATA) {
-        println!("{}", plugin.metadata());
+    // Without links, so that what lies beside the program is found.
+    let own = std::env::current_exe().unwrap_or_default();
+    match plugin {
+        Plugin::Buildfleet => buildfleet(&own, args),
+        Plugin::Buildx => buildx(&Ourselves::called(&argv0, own, &Process), &argv0, &args),
+    }
+}
+
+fn buildfleet(own: &Path, args: Vec<OsString>) -> ExitCode {
+    if asked_who(&args) {
+        println!("{}", Plugin::Buildfleet.metadata(plugin::VERSION));
         return ExitCode::SUCCESS;
     }
-    let beside = std::env::current_exe().ok().and_then(|exe| Some(exe.parent()?.join(PROGRAM)));
-    let Some(program) = beside.filter(|file| file.is_file()).or_else(|| on_path(std::env::var_os("PATH"))) else {
-        eprintln!("error: found no `{PROGRAM}` beside this plugin or on PATH");
-        eprintln!("hint: install it beside the plugin, or add its directory to PATH");
-        return ExitCode::from(127);
-    };
-    // Only comes back when it failed.
-    let error = Command::new(&program).args(plugin.arguments(args)).exec();
-    eprintln!("error: failed to run {}: {error}", program.display());
-    ExitCode::from(126)
+    let Some(program) = relay::find_program(own, &Process) else { return no_program() };
+    not_run(&program, &relay::to_program(&program, &plugin::buildfleet_s(args)))
 }
 
-/// What this program is, by the name that it was called by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Plugin {
-    Buildfleet,
-}
-
-impl Plugin {
-    fn called(argv0: &OsStr) -> Option<Self> {
-        match Path::new(argv0).file_stem()?.to_str()? {
-            "docker-buildfleet" => Some(Self::Buildfleet),
+fn buildx(ourselves: &Ourselves, argv0: &OsStr, args: &[OsString]) -> ExitCode {
+    let shim = Process.var(SHIM);
+    let mode = shim.as_deref().and_then(OsStr::to_str);
+    if asked_who(args) && mode != Some("off") {
+        let remembered = ourselves.remembered();
+        let version = match (&remembered, mode) {
+            (_, Some(NAME)) => Some(plugin::VERSION),
+            (Some(remembered), _) if remembered.fits() => Some(remembered.version()),
             _ => None,
-        }
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Buildfleet => "buildfleet",
-        }
-    }
-
-    fn metadata(self) -> String {
-        let description = match self {
-            Self::Buildfleet => "Builds on a fleet of BuildKit pods",
         };
-        serde_json::json!({
-            "SchemaVersion": "0.1.0",
-            "Vendor": "The buildfleet authors",
-            "Version": concat!("v", env!("CARGO_PKG_VERSION")),
-            "ShortDescription": description,
-        })
-        .to_string()
-    }
-
-    /// docker hands on its whole command line: its own global flags, the plugin's name, then what is meant for it. All
-    /// is meant for it when the name is not there: then it was not docker who called.
-    fn arguments(self, mut args: Vec<OsString>) -> Vec<OsString> {
-        match args.iter().position(|arg| arg == self.name()) {
-            Some(name) => args.split_off(name + 1),
-            None => args,
+        if let Some(version) = version {
+            println!("{}", Plugin::Buildx.metadata(version));
+            return ExitCode::SUCCESS;
         }
     }
+    let by_docker = asked_who(args) || Process.var(BY_DOCKER).is_some();
+    let line = if mode == Some("off") { None } else { Line::read(args, by_docker) };
+    let globals = line.as_ref().map(|line| line.globals().clone()).unwrap_or_default();
+    let real = || ourselves.find_real(&Process, &globals);
+    if let Some(line) = &line {
+        match routed(line) {
+            Route::Relay => {}
+            Route::Ours => {
+                let Some(program) = relay::find_program(&ourselves.program, &Process) else { return no_program() };
+                return not_run(&program, &relay::to_ours(&program, line, real().as_deref()));
+            }
+            Route::RelayTo(builder) => {
+                let program = relay::find_program(&ourselves.program, &Process);
+                if let Err(reason) = relay::wake(&builder, program.as_deref()) {
+                    eprintln!("warning: buildfleet: {reason}");
+                }
+            }
+            Route::RelayWithNote => {
+                eprintln!("info: buildfleet {} stands before docker buildx; {SHIM}=off goes past it", plugin::VERSION);
+            }
+        }
+    }
+    let Some(real) = real() else { return no_buildx(args) };
+    not_run(&real, &relay::to_real(&real, argv0, args))
 }
 
-fn on_path(path: Option<OsString>) -> Option<PathBuf> {
-    std::env::split_paths(&path?).map(|dir| dir.join(PROGRAM)).find(|file| file.is_file())
+fn routed(line: &Line) -> Route {
+    let variable = Process.var("BUILDX_BUILDER").map(|name| name.to_string_lossy().into_owned());
+    // Without such a directory no daemon can run here, so no builder is ours; what would make one says so itself.
+    let runtime_dir = runtime::runtime_dir(&Process).ok();
+    route(line, variable.as_deref(), &Known::new(line.globals(), runtime_dir))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+fn asked_who(args: &[OsString]) -> bool {
+    args.first().is_some_and(|arg| arg == METADATA)
+}
 
-    #[test]
-    fn the_name_says_which_plugin_it_is() {
-        for (argv0, wanted) in [
-            ("docker-buildfleet", Some(Plugin::Buildfleet)),
-            ("/root/.docker/cli-plugins/docker-buildfleet", Some(Plugin::Buildfleet)),
-            ("docker-buildx", None),
-            ("", None),
-        ] {
-            assert_eq!(Plugin::called(OsStr::new(argv0)), wanted, "{argv0}");
-        }
-    }
+fn no_program() -> ExitCode {
+    eprintln!("error: found no `{PROGRAM}` beside this plugin or on PATH");
+    eprintln!("hint: install it beside the plugin, or add its directory to PATH");
+    ExitCode::from(NOT_FOUND)
+}
 
-    #[test]
-    fn metadata_is_what_docker_accepts() {
-        let metadata: serde_json::Value = serde_json::from_str(&Plugin::Buildfleet.metadata()).expect("it is JSON");
-        assert_eq!(metadata["SchemaVersion"], "0.1.0");
-        assert_eq!(metadata["Vendor"], "The buildfleet authors");
-        assert!(metadata["Version"].as_str().is_some_and(|version| version.starts_with('v')));
+fn no_buildx(args: &[OsString]) -> ExitCode {
+    if asked_who(args) {
+        // docker says nothing of a plugin that does not answer, so it answers, and fails when it is called.
+        println!("{}", Plugin::Buildx.metadata(plugin::VERSION));
+        return ExitCode::SUCCESS;
     }
+    eprintln!("error: found no docker-buildx besides buildfleet's own, which hands this command on to it");
+    eprintln!(
+        "hint: install docker's buildx, or set BUILDFLEET_BUILDX to its path; `buildfleet uninstall` takes the plugin away"
+    );
+    ExitCode::from(NOT_FOUND)
+}
 
-    #[test]
-    fn docker_s_own_words_are_not_handed_on() {
-        for (given, wanted) in [
-            ("buildfleet ls --no-trunc", "ls --no-trunc"),
-            ("--context remote buildfleet ls", "ls"),
-            ("buildfleet inspect buildfleet", "inspect buildfleet"),
-            ("buildfleet", ""),
-            ("ls", "ls"),
-        ] {
-            let given = given.split(' ').map(OsString::from).collect();
-            let words: Vec<_> = wanted.split(' ').filter(|word| !word.is_empty()).map(OsString::from).collect();
-            assert_eq!(Plugin::Buildfleet.arguments(given), words);
-        }
-    }
+fn not_run(program: &Path, error: &std::io::Error) -> ExitCode {
+    eprintln!("error: failed to run {}: {error}", program.display());
+    ExitCode::from(NOT_RUN)
 }

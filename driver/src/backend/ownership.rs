@@ -16,6 +16,8 @@ pub struct Removal {
     pub keep_state: bool,
     /// Also what others use.
     pub force: bool,
+    /// Nothing at all: only our own use ends.
+    pub let_go: bool,
 }
 
 /// What became of a node's objects.
@@ -25,6 +27,8 @@ pub enum Removed {
     Gone { kept: Vec<String> },
     /// They are somebody else's, or others use them, too, who are named: only our own use has ended.
     Released { users: Vec<String> },
+    /// All of it stays, as it was asked for.
+    LetGo,
 }
 
 impl Removed {

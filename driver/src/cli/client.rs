@@ -84,13 +84,7 @@ impl Client {
         bounded(self.0.bootstrap(request)).await
     }
 
-    pub(super) async fn leave(
-        &mut self,
-        builder: &str,
-        node: &str,
-        keep_state: bool,
-    ) -> Result<Streaming<Progress>, Failure> {
-        let request = LeaveRequest { builder: builder.to_owned(), node: node.to_owned(), keep_state };
+    pub(super) async fn leave(&mut self, request: LeaveRequest) -> Result<Streaming<Progress>, Failure> {
         bounded(self.0.leave(request)).await
     }
 
@@ -153,6 +147,17 @@ fn unreachable(error: LaunchError) -> Failure {
     match hint {
         Some(hint) => failure.hint(hint),
         None => failure,
+    }
+}
+
+/// For what the user has set a limit to.
+pub(super) async fn within<T>(
+    limit: Option<Duration>,
+    call: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    match limit {
+        Some(limit) => tokio::time::timeout(limit, call).await.unwrap_or_else(|_| Err(Failure::no_answer(limit))),
+        None => call.await,
     }
 }
 

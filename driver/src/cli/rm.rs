@@ -26,6 +26,9 @@ pub(super) struct Args {
     /// Keep the volumes of the pods, which a later builder with the same nodes takes up again
     #[arg(long)]
     keep_state: bool,
+    /// Only let go of a builder: its pods and all that belongs to them stay in the cluster and run
+    #[arg(long)]
+    keep_daemon: bool,
 }
 
 pub(super) async fn run(args: Args, context: &Context) -> Result<(), Failure> {
@@ -39,7 +42,9 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<(), Failure> {
     // One that fails does not keep the others; the first failure is the command's.
     let mut first = None;
     for name in names {
-        match remove(&mut client, context, &name, (args.force, args.keep_state)).await {
+        let (force, keep_state, keep_daemon) = (args.force, args.keep_state, args.keep_daemon);
+        let request = RemoveRequest { builder: name, force, keep_state, forget: force, keep_daemon };
+        match remove(&mut client, context, request).await {
             Ok(()) => {}
             Err(failure) if failure.is_interrupted() => return Err(failure),
             Err(failure) => match &first {
@@ -52,25 +57,24 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<(), Failure> {
 }
 
 /// A node in trouble is not: its pods may run where nobody sees them now.
-fn is_inactive(builder: &Builder) -> bool {
+pub(super) fn is_inactive(builder: &Builder) -> bool {
     builder.nodes.iter().all(|node| matches!(node.status.as_str(), "inactive" | "stopped"))
 }
 
-async fn remove(
-    client: &mut Client,
-    context: &Context,
-    name: &str,
-    (force, keep_state): (bool, bool),
-) -> Result<(), Failure> {
-    let removed =
-        match client.remove(RemoveRequest { builder: name.to_owned(), force, keep_state, forget: force }).await {
-            Ok(stream) => follow_or_interrupt(stream, context.progress).await,
-            Err(failure) => Err(failure),
-        };
-    if let Err(failure) = removed {
+/// Removes a builder here and in docker buildx.
+pub(super) async fn take_away(client: &mut Client, context: &Context, request: RemoveRequest) -> Result<(), Failure> {
+    let name = request.builder.clone();
+    let stream = client.remove(request).await?;
+    follow_or_interrupt(stream, context.progress).await?;
+    buildx::forget(context, client, &name).await;
+    Ok(())
+}
+
+async fn remove(client: &mut Client, context: &Context, request: RemoveRequest) -> Result<(), Failure> {
+    let name = &request.builder.clone();
+    if let Err(failure) = take_away(client, context, request).await {
         return Err(client.with_what_there_is(failure.doing(format!("remove {}", called(name)))).await);
     }
-    buildx::forget(context, client, name).await;
     match context.format {
         Format::Text => context.said(&format!("{name} removed")),
         Format::Json => print(json_line(&Done { name, result: "removed" })?)?,

@@ -125,10 +125,10 @@ impl Fleet for Api {
     }
 
     async fn leave(&self, request: Request<LeaveRequest>) -> Result<Response<Self::LeaveStream>, Status> {
-        let LeaveRequest { builder, node, keep_state } = request.into_inner();
-        let removal = Removal { keep_state, force: false };
+        let LeaveRequest { builder, node, keep_state, force } = request.into_inner();
+        let removal = Removal { keep_state, force, let_go: false };
         Ok(self.progress(|registry, teller| async move {
-            registry.leave(&builder, &node, removal, &teller).await.map_err(|error| status::remove(&error))
+            registry.leave(&builder, &node, removal, force, &teller).await.map_err(|error| status::remove(&error))
         }))
     }
 
@@ -168,8 +168,8 @@ impl Fleet for Api {
     }
 
     async fn remove(&self, request: Request<RemoveRequest>) -> Result<Response<Self::RemoveStream>, Status> {
-        let RemoveRequest { builder, force, keep_state, forget } = request.into_inner();
-        let (removal, forget) = (Removal { keep_state, force }, force || forget);
+        let RemoveRequest { builder, force, keep_state, forget, keep_daemon: let_go } = request.into_inner();
+        let (removal, forget) = (Removal { keep_state, force, let_go }, force || forget);
         Ok(self.progress(|registry, teller| async move {
             registry.remove(&builder, removal, forget, &teller).await.map_err(|error| status::remove(&error))
         }))

@@ -78,11 +78,11 @@ fn state_lives_where_the_first_of_three_says() {
 #[test]
 fn an_environment_that_says_too_little_or_too_much_is_refused() {
     for (environment, wanted) in [
-        (user([("HOME", "/home/u")], &[]), SettingsError::NoRuntimeDir),
+        (user([("HOME", "/home/u")], &[]), SettingsError::RuntimeDir(RuntimeDirError::None)),
         (root([]), SettingsError::NoStateDir),
         (
             root([("HOME", "/root"), ("BUILDFLEET_RUNTIME_DIR", "run")]),
-            SettingsError::Relative { variable: "BUILDFLEET_RUNTIME_DIR", value: "run".into() },
+            SettingsError::RuntimeDir(RuntimeDirError::Relative("run".into())),
         ),
         (
             root([("BUILDFLEET_STATE_DIR", "./state")]),

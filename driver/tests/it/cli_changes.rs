@@ -62,5 +62,17 @@ async fn what_is_undone_takes_neither_from_others_nor_what_was_kept() {
 async fn rm_keeps_the_state_when_asked_to() {
     let machine = machine();
     assert_eq!(machine.run("rm kube --keep-state").await.code, Some(0));
+    assert_eq!(machine.run("create --keep-state --name local").await.code, Some(2), "it is for --leave");
     assert_eq!(machine.asked(), ["remove kube but its state"]);
+    let machine = self::machine();
+    assert_eq!(machine.run("rm kube --keep-daemon").await.code, Some(0));
+    assert_eq!(machine.asked(), ["remove kube but its pods"]);
+}
+
+#[tokio::test]
+async fn a_node_that_leaves_may_keep_its_state_or_be_forgotten() {
+    let machine = machine();
+    let leave = "create --leave --name kube --node kube1 --keep-state --force";
+    assert_eq!(machine.run(leave).await.code, Some(0));
+    assert_eq!(machine.asked(), ["leave kube kube1 by force but its state"]);
 }

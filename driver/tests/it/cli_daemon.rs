@@ -129,7 +129,7 @@ impl Machine {
             "#!/bin/sh\ncd {dir}\n[ \"$1\" = buildx ] && shift\ncase $1 in\n\
              version) echo github.com/docker/buildx v0; exit 0;;\n\
              inspect) cat \"$2\" 2>/dev/null && exit 0; echo \"ERROR: no builder \\\"$2\\\" found\" >&2; exit 1;;\nesac\n\
-             echo \"$@\" >>told\ncase $1 in create) {create};; esac\n",
+             echo \"$@\" >>told\n[ -f \"on-$1\" ] && . \"./on-$1\"\ncase $1 in create) {create};; esac\n",
             dir = dir.display()
         );
         let program = self.home.path().join("docker");
@@ -225,6 +225,7 @@ pub(crate) fn event(pod: &str, text: &str, level: progress::Level, ready: u32) -
 pub(crate) fn builder(run: &str, name: &str, driver: &str, nodes: &[&str]) -> Builder {
     let node = |name: &&str| Node {
         name: (*name).to_owned(),
+        driver: driver.into(),
         endpoint: format!("{driver}://{name}"),
         socket: format!("{run}/nodes/{name}.sock"),
         status: "stopped".into(),
@@ -308,9 +309,11 @@ impl Fleet for FakeFleet {
     }
 
     async fn leave(&self, request: Request<LeaveRequest>) -> Result<Response<Self::LeaveStream>, Status> {
-        let LeaveRequest { builder, node, .. } = request.into_inner();
+        let LeaveRequest { builder, node, keep_state, force } = request.into_inner();
         self.find(&builder)?;
-        self.asked(format!("leave {builder} {node}"));
+        let by_force = if force { " by force" } else { "" };
+        let kept = if keep_state { " but its state" } else { "" };
+        self.asked(format!("leave {builder} {node}{by_force}{kept}"));
         self.script(|script| {
             let builders = script.builders.iter_mut().filter(|known| known.name == builder);
             builders.for_each(|known| known.nodes.retain(|known| known.name != node));
@@ -357,11 +360,12 @@ impl Fleet for FakeFleet {
     }
 
     async fn remove(&self, request: Request<RemoveRequest>) -> Result<Response<Self::RemoveStream>, Status> {
-        let RemoveRequest { builder, force, keep_state, forget } = request.into_inner();
+        let RemoveRequest { builder, force, keep_state, forget, keep_daemon } = request.into_inner();
         self.find(&builder)?;
         let by_force = if force { " by force" } else { "" };
         let by_force = if forget && !force { " and forget" } else { by_force };
         let kept = if keep_state { " but its state" } else { "" };
+        let kept = if keep_daemon { " but its pods" } else { kept };
         self.asked(format!("remove {builder}{by_force}{kept}"));
         if builder == "stuck" && !force {
             let refused = Status::new(Code::FailedPrecondition, "failed to reach the API server");

@@ -247,7 +247,8 @@ async fn a_node_leaves_but_not_the_last_one() {
         workers.into_inner().record[0].platforms[0].architecture.clone()
     };
     assert_eq!(architecture().await, "amd64");
-    let leave = |node: &str| LeaveRequest { builder: "kube".to_owned(), node: node.to_owned(), keep_state: false };
+    let leave =
+        |node: &str| LeaveRequest { builder: "kube".to_owned(), node: node.to_owned(), ..LeaveRequest::default() };
     told(daemon.client.leave(leave("kube0")).await.unwrap().into_inner()).await.unwrap();
     assert_eq!(home.backends.node("kube0").deleted.load(Ordering::SeqCst), 1);
     assert_eq!(home.files("run/nodes"), ["kube1.sock"]);

@@ -1,12 +1,14 @@
 //! Nodes whose pods others use, through the daemon's API: what `create` says before it stores anything, and what `rm` takes.
 
+use std::sync::atomic::Ordering;
+
 use buildfleet::backend::{Change, Obstacle, Preview, Removal, Sharing, Standing};
 use buildfleet::daemon::hint::hints;
-use buildfleet_proto::fleet::CreateRequest;
 use buildfleet_proto::fleet::progress::Level;
+use buildfleet_proto::fleet::{CreateRequest, LeaveRequest, RemoveRequest};
 use tonic::Code;
 
-use crate::support::daemon::{Home, kubernetes};
+use crate::support::daemon::{Home, append, kubernetes, told};
 
 fn preview(standing: Standing, obstacles: &[&str]) -> Preview {
     let obstacle = |what: &&str| Obstacle { what: (*what).to_owned(), hint: format!("how out of {what}") };
@@ -44,7 +46,7 @@ async fn others_options_are_joined_when_they_agree_and_replaced_by_force_alone()
         daemon.create(kubernetes("kube")).await.unwrap_err().message(),
         "used by others\ndeployment kube0:\n-a\n+b"
     );
-    let joined = || node.joined.load(std::sync::atomic::Ordering::SeqCst);
+    let joined = || node.joined.load(Ordering::SeqCst);
     assert_eq!(joined(), 0);
     let created = daemon.create(CreateRequest { force: true, ..kubernetes("kube") }).await.unwrap();
     assert_eq!(created.warnings, ["the new options of node kube0 are also those of anna@laptop (since then)"]);
@@ -75,7 +77,7 @@ async fn rm_says_who_still_uses_what_it_leaves() {
     daemon.create(kubernetes("kube")).await.unwrap();
     daemon.remove("kube", true).await.unwrap();
     let removals = node.removals.lock().unwrap().clone();
-    assert_eq!(removals, [Removal::default(), Removal { force: true, keep_state: false }]);
+    assert_eq!(removals, [Removal::default(), Removal { force: true, ..Removal::default() }]);
     daemon.end().await;
 }
 
@@ -99,4 +101,50 @@ async fn an_installation_keeps_its_id() {
     assert_eq!(id.trim().len(), 16, "{id}");
     home.start().await.end().await;
     assert_eq!(std::fs::read_to_string(home.path().join("state/installation")).unwrap(), id);
+}
+
+#[tokio::test]
+async fn a_builder_that_is_let_go_keeps_its_pods_and_leaves_nothing_here() {
+    let home = Home::new();
+    let mut daemon = home.start().await;
+    daemon.create(kubernetes("kube")).await.unwrap();
+    daemon.create(append("kube")).await.unwrap();
+    let request = RemoveRequest { builder: "kube".to_owned(), keep_daemon: true, ..RemoveRequest::default() };
+    let told = daemon.removed(request).await.unwrap();
+    assert!(told.iter().all(|told| told.text == "let go: its pods stay as they are"), "{told:?}");
+    for node in ["kube0", "kube1"] {
+        let node = home.backends.node(node);
+        assert_eq!(*node.removals.lock().unwrap(), [Removal { let_go: true, ..Removal::default() }]);
+        assert_eq!(node.deleted.load(Ordering::SeqCst), 0);
+    }
+    assert!(daemon.list().await.builders.is_empty() && home.files("run/nodes").is_empty());
+
+    let local = CreateRequest { driver: "local".to_owned(), kubeconfig: None, ..kubernetes("lap") };
+    daemon.create(local).await.unwrap();
+    let request = RemoveRequest { builder: "lap".to_owned(), keep_daemon: true, ..RemoveRequest::default() };
+    let status = daemon.removed(request).await.unwrap_err();
+    assert_eq!(status.code(), Code::FailedPrecondition);
+    assert!(status.message().contains("node lap0 are processes of this daemon"), "{}", status.message());
+    assert!(hints(&status)[0].contains("--keep-state"));
+    assert_eq!(daemon.list().await.builders.len(), 1);
+    daemon.end().await;
+}
+
+#[tokio::test]
+async fn a_node_whose_cluster_refuses_leaves_by_force_alone() {
+    let home = Home::new();
+    let mut daemon = home.start().await;
+    daemon.create(kubernetes("kube")).await.unwrap();
+    daemon.create(append("kube")).await.unwrap();
+    let node = home.backends.node("kube1");
+    node.refuses_delete.store(true, Ordering::SeqCst);
+    let leave = |force| LeaveRequest { builder: "kube".to_owned(), node: "kube1".to_owned(), force, keep_state: true };
+    let refused = told(daemon.client.leave(leave(false)).await.unwrap().into_inner()).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unavailable);
+    assert_eq!(daemon.inspect("kube").await.unwrap().nodes.len(), 2);
+    let told = told(daemon.client.leave(leave(true)).await.unwrap().into_inner()).await.unwrap();
+    assert!(told[0].text.contains("left behind: failed to delete deployment builds/kube0"), "{told:?}");
+    assert_eq!(daemon.inspect("kube").await.unwrap().nodes.len(), 1);
+    assert_eq!(home.files("run/nodes"), ["kube0.sock"]);
+    daemon.end().await;
 }

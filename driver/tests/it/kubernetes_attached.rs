@@ -80,7 +80,7 @@ async fn an_end_of_its_use_changes_nothing_of_theirs() {
     seen(&backend, |pods| pods.pods.is_empty() && !pods.applied).await;
     backend.apply(1).await.unwrap();
     seen(&backend, |pods| pods.pods.len() == 1 && pods.applied).await;
-    let removal = Removal { force: true, keep_state: false };
+    let removal = Removal { force: true, ..Removal::default() };
     assert_eq!(backend.delete(removal).await.unwrap(), Removed::Released { users: Vec::new() });
     assert_eq!(writes(&server), Vec::<String>::new());
     assert!(server.object("deployments").is_some() && server.object("pods").is_some());

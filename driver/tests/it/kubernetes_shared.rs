@@ -64,8 +64,25 @@ async fn one_daemons_rm_does_not_take_away_what_another_uses() {
 
     anna.apply(1).await.unwrap();
     bob.apply(1).await.unwrap();
-    assert_eq!(anna.delete(Removal { force: true, keep_state: false }).await.unwrap(), Removed::gone());
+    assert_eq!(anna.delete(Removal { force: true, ..Removal::default() }).await.unwrap(), Removed::gone());
     assert_eq!((server.object("deployments"), server.object("secrets")), (None, None));
+}
+
+#[tokio::test]
+async fn who_lets_go_takes_away_their_own_note_alone() {
+    let server = ApiServer::start().await;
+    let (anna, bob) = (daemon(&server, "anna", &[]), daemon(&server, "bob", &[]));
+    let let_go = Removal { let_go: true, ..Removal::default() };
+    assert_eq!(anna.delete(let_go).await.unwrap(), Removed::LetGo, "nothing is there");
+    anna.apply(1).await.unwrap();
+    bob.apply(1).await.unwrap();
+    for (backend, left) in [(&anna, &["user.bob-id"][..]), (&bob, &[])] {
+        assert_eq!(backend.delete(let_go).await.unwrap(), Removed::LetGo);
+        let notes = notes(&server);
+        let users: Vec<&String> = notes.iter().filter(|note| note.starts_with("user.")).collect();
+        assert_eq!(users, left);
+        assert!(server.object("secrets").is_some() && replicas(&server) == json!(1));
+    }
 }
 
 #[tokio::test]
@@ -120,7 +137,7 @@ async fn what_buildfleet_did_not_make_is_left_alone() {
     assert!(chain(&error).ends_with("deployment kube0 is there and was not made by buildfleet"), "{}", chain(&error));
     assert!(error.hint().unwrap().contains("--attach deployment/kube0"));
     for force in [false, true] {
-        let removal = Removal { force, keep_state: false };
+        let removal = Removal { force, ..Removal::default() };
         assert_eq!(anna.delete(removal).await.unwrap(), Removed::Released { users: Vec::new() }, "force: {force}");
     }
     assert!(server.object("deployments").is_some());
@@ -237,4 +254,34 @@ async fn rights_that_the_options_do_not_need_are_not_demanded() {
     assert_eq!(node(server.context(), TWO, "anna").preview().await.unwrap().changes.len(), 1);
     assert_eq!(anna.delete(Removal::default()).await.unwrap(), Removed::gone());
     assert!(server.requests().iter().all(|request| !request.contains("persistentvolumeclaims")));
+}
+
+#[tokio::test]
+async fn use_is_noted_when_the_last_note_is_old_and_costs_nothing_before() {
+    let server = ApiServer::start().await;
+    let anna = daemon(&server, "anna", ONE);
+    anna.apply(1).await.unwrap();
+    seen(&anna, |pods| pods.applied).await;
+    let patches = || server.requests().iter().filter(|asked| *asked == "PATCH deployments").count();
+    let before = patches();
+    anna.note_use().await.unwrap();
+    assert_eq!(patches(), before, "it was noted a moment ago");
+    let name = "buildfleet.internal/user.anna-id";
+    let note = || server.object("deployments").unwrap()["metadata"]["annotations"][name].as_str().unwrap().to_owned();
+    let options = note().rsplit_once(' ').unwrap().1.to_owned();
+    let old = format!("anna@laptop 2026-01-01T00:00:00Z {options}");
+    server.edit("deployments", |object| object["metadata"]["annotations"][name] = json!(old));
+    seen(&anna, |pods| pods.drift.is_none() && pods.applied).await;
+    // The watch tells it a moment later.
+    for _ in 0..100 {
+        anna.note_use().await.unwrap();
+        if note() != old {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(note() != old && note().ends_with(&options) && note().starts_with("anna@laptop 2"), "{}", note());
+    // Who does not use it, or not any more, is not made a user by this.
+    daemon(&server, "bob", ONE).note_use().await.unwrap();
+    assert!(!notes(&server).contains(&"user.bob-id".to_owned()));
 }

@@ -282,7 +282,7 @@ async fn what_is_to_be_kept_stays_and_is_named() {
     let backend = place.backend(&[]);
     backend.apply(1).await.unwrap();
     let pid = place.pid(0).await;
-    let removal = Removal { keep_state: true, force: false };
+    let removal = Removal { keep_state: true, ..Removal::default() };
     let kept = vec![place.path("state/lap").display().to_string()];
     assert_eq!(backend.delete(removal).await.unwrap(), Removed::Gone { kept });
     assert!(is_gone(pid) && place.path("state/lap").exists() && !place.path("run/lap").exists());

@@ -123,6 +123,9 @@ pub struct LeaveRequest {
     /// What pods keep beyond their end stays.
     #[prost(bool, tag = "20")]
     pub keep_state: bool,
+    /// Forget the node although its backend cannot be reached or refuses; remove what others use.
+    #[prost(bool, tag = "50")]
+    pub force: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct BootstrapRequest {
@@ -216,6 +219,7 @@ pub struct InspectRequest {
 pub struct Builder {
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
+    /// Of all nodes; where they have several, all of them as in `kubernetes, local`.
     #[prost(string, tag = "2")]
     pub driver: ::prost::alloc::string::String,
     #[prost(bool, tag = "3")]
@@ -284,6 +288,8 @@ pub struct Node {
     /// The files have their names alone: keys are among them.
     #[prost(message, optional, tag = "15")]
     pub buildkitd_config: ::core::option::Option<BuildkitdConfig>,
+    #[prost(string, tag = "50")]
+    pub driver: ::prost::alloc::string::String,
 }
 /// Where a node's builds go.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -355,6 +361,9 @@ pub struct RemoveRequest {
     /// Forget the builder although its backend cannot be reached or refuses, and nothing more of `force`.
     #[prost(bool, tag = "21")]
     pub forget: bool,
+    /// Only let go: pods and all that belongs to them stay as they are.
+    #[prost(bool, tag = "50")]
+    pub keep_daemon: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LogsRequest {

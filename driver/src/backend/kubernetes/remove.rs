@@ -18,6 +18,9 @@ const ATTEMPTS: usize = 5;
 /// Tries every object, whatever happens to the others, and reports the first failure with the rest of them in it. An API
 /// server that does not answer is not asked twice.
 pub(super) async fn remove(connection: &Connection, target: &Target, removal: Removal) -> Result<Removed, DeleteError> {
+    if removal.let_go {
+        return let_go(connection, target).await;
+    }
     let (kind, name) = (manifest::workload_kind(&target.options), target.workload_name());
     // The pods first: they hold everything else.
     let mut failures = match workload(connection, target, removal).await {
@@ -113,6 +116,21 @@ async fn workload(
             Err(error) => return Err(failed("delete", kind)(error)),
         }
     }
+}
+
+/// Takes our mark from the workload, where it has one.
+async fn let_go(connection: &Connection, target: &Target) -> Result<Removed, DeleteError> {
+    let (kind, name) = (manifest::workload_kind(&target.options), target.workload_name());
+    let failed = |verb, kind: WorkloadKind| {
+        let name = name.clone();
+        move |error| Asked { verb, resource: kind.resource(), name: &name }.delete_error(connection, error)
+    };
+    let found = live::find(connection, kind, &name).await.map_err(failed("list", kind))?;
+    if let Some(found) = found.filter(|found| Marks::of(found.metadata()).knows(&target.us)) {
+        let patch = Marks::forgetting(&target.us);
+        live::merge(connection, found.kind(), &name, &patch).await.map_err(failed("patch", found.kind()))?;
+    }
+    Ok(Removed::LetGo)
 }
 
 /// Whether the documented Role has the right to delete an object.

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use buildfleet_proto::fleet::{Builder, Node};
+use buildfleet_shim::store::is_ours;
 
 use crate::builder::Platform;
 use crate::options::DriverOptions;
@@ -47,10 +48,7 @@ impl Known {
 
     /// Whether we made it: every node is one of our sockets.
     pub(super) fn is_ours(&self, runtime_dir: &Path) -> bool {
-        let ours = |node: &KnownNode| {
-            node.endpoint.strip_prefix("unix://").is_some_and(|path| Path::new(path).starts_with(runtime_dir))
-        };
-        self.driver == "remote" && !self.nodes.is_empty() && self.nodes.iter().all(ours)
+        is_ours(&self.driver, self.nodes.iter().map(|node| node.endpoint.as_str()), runtime_dir)
     }
 
     fn node(&self, name: &str) -> Option<&KnownNode> {
@@ -81,7 +79,7 @@ pub(super) fn register(
             Some(_) => true,
             None => false,
         };
-        let options = options(node, &builder.driver);
+        let options = options(node);
         let mut step = words(&["create", "--name", &builder.name, "--driver", "remote", "--node", &node.name]);
         if exists && !is_known {
             step.push("--append".to_owned());
@@ -103,6 +101,26 @@ pub(super) fn register(
         steps.push(words(&["use", &builder.name]));
     }
     steps
+}
+
+/// The calls that take back what [`register`] has told of a node before one of its calls failed.
+pub(super) fn undo(builder: &str, known: Option<&Known>, changed: &str) -> Vec<Step> {
+    match known {
+        None => forget(builder),
+        Some(known) if known.node(changed).is_none() => vec![leave_step(builder, changed)],
+        Some(_) => Vec::new(),
+    }
+}
+
+/// Has buildx load the status of each node that is told within this time.
+pub(super) fn bound(steps: &mut [Step], timeout: &str) {
+    for step in steps.iter_mut().filter(|step| makes_a_node(step)) {
+        step.insert(1, format!("--timeout={timeout}"));
+    }
+}
+
+pub(super) fn makes_a_node(step: &Step) -> bool {
+    step.first().is_some_and(|word| word == "create") && !step.iter().any(|word| word == "--leave")
 }
 
 /// The calls after a node has left.
@@ -149,9 +167,9 @@ fn platforms(node: &Node, options: Option<&DriverOptions>, host: &Platform) -> V
 }
 
 /// The node's options, which the daemon has read already.
-fn options(node: &Node, driver: &str) -> Option<DriverOptions> {
+fn options(node: &Node) -> Option<DriverOptions> {
     let opts = node.driver_opts.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
-    DriverOptions::parse(driver.parse().ok()?, &opts).ok()
+    DriverOptions::parse(node.driver.parse().ok()?, &opts).ok()
 }
 
 #[cfg(test)]

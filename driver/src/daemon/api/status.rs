@@ -61,7 +61,7 @@ fn plan(error: &PlanError) -> Code {
 pub(super) fn remove(error: &RemoveError) -> Status {
     let code = match error {
         RemoveError::Lookup(error) => return lookup(error),
-        RemoveError::LastNode { .. } => Code::FailedPrecondition,
+        RemoveError::LastNode { .. } | RemoveError::Inseparable(_) => Code::FailedPrecondition,
         RemoveError::Left(_) | RemoveError::Running(_) => Code::Unavailable,
         RemoveError::Save(_) => Code::Internal,
     };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::create::typed;
 use super::{Claimed, LookupError, Registry, node_of, stopped};
 use crate::backend::{ApplyError, DeleteError, Removal, Removed};
-use crate::builder::{BuilderName, NodeName};
+use crate::builder::{BuilderName, Driver, Node, NodeName};
 use crate::daemon::entry::{BuilderEntry, NodeEntry};
 use crate::daemon::progress::Teller;
 use crate::report;
@@ -22,6 +22,8 @@ pub(in crate::daemon) enum RemoveError {
     Left(Vec<(NodeName, DeleteError)>),
     #[error("{}", lines("failed to stop node", .0, |error| report::chain(error)))]
     Running(Vec<(NodeName, ApplyError)>),
+    #[error("the pods of node {0} are processes of this daemon, and nobody would be left who could stop them")]
+    Inseparable(NodeName),
     #[error("failed to store the change")]
     Save(#[source] SaveError),
 }
@@ -33,18 +35,21 @@ impl RemoveError {
             Self::LastNode { builder, .. } => Some(format!("`buildfleet rm {builder}` removes the builder")),
             Self::Left(_) => Some("the builder is kept; rm --force forgets it and leaves the rest behind".to_owned()),
             Self::Running(errors) => errors.iter().find_map(|(_, error)| error.hint()),
+            Self::Inseparable(_) => Some("--keep-state keeps their cache for a later node of this name".to_owned()),
             Self::Save(_) => None,
         }
     }
 }
 
 impl Registry {
-    /// Removes one node of a builder with all that it has in its backend.
+    /// Removes one node of a builder with all that it has in its backend and nobody else uses. With `forget` it is
+    /// forgotten although something may be left behind.
     pub(in crate::daemon) async fn leave(
         &self,
         builder: &str,
         node: &str,
         removal: Removal,
+        forget: bool,
         teller: &Teller,
     ) -> Result<(), RemoveError> {
         let (_claim, entry) = self.claim_existing(builder).await?;
@@ -58,9 +63,13 @@ impl Registry {
         let entry_after = BuilderEntry { builder: rest, nodes, ..(*entry).clone() };
         // Before the pods go, so that no client starts them again; a failure brings it back.
         entry_after.aim();
-        if let Err(error) = delete(&leaving, removal, teller).await {
-            entry.aim();
-            return Err(RemoveError::Left(vec![(leaving.name.clone(), error)]));
+        match delete(&leaving, removal, teller).await {
+            Ok(()) => {}
+            Err(error) if forget => left_behind(&leaving, &error, teller).await,
+            Err(error) => {
+                entry.aim();
+                return Err(RemoveError::Left(vec![(leaving.name.clone(), error)]));
+            }
         }
         let (stored, name) = (entry_after.stored(), leaving.name.clone());
         let forgotten = self.store(move |store| {
@@ -86,6 +95,10 @@ impl Registry {
         teller: &Teller,
     ) -> Result<(), RemoveError> {
         let (_claim, entry) = self.claim_existing(builder).await?;
+        let is_local = |node: &&Node| node.driver() == Driver::Local;
+        if let Some(node) = entry.builder.nodes.iter().find(is_local).filter(|_| removal.let_go) {
+            return Err(RemoveError::Inseparable(node.name.clone()));
+        }
         entry.front.aim(None);
         let deleting = entry.nodes.iter().map(|node| async move { (node, delete(node, removal, teller).await) });
         let (mut gone, mut left) = (Vec::new(), Vec::new());
@@ -101,8 +114,7 @@ impl Registry {
             return Err(RemoveError::Left(left));
         }
         for (node, error) in left {
-            teller.warning(&node.name, format!("left behind: {}", report::chain(&error))).await;
-            node.close().await;
+            left_behind(node, &error, teller).await;
         }
         let name = entry.builder.name.clone();
         let nodes: Vec<NodeName> = entry.nodes.iter().map(|node| node.name.clone()).collect();
@@ -173,6 +185,12 @@ impl Registry {
     }
 }
 
+/// Ends what runs for a node that is forgotten with something of it still there.
+async fn left_behind(node: &NodeEntry, error: &DeleteError, teller: &Teller) {
+    teller.warning(&node.name, format!("left behind: {}", report::chain(error))).await;
+    node.close().await;
+}
+
 /// Removes what a node has in its backend; on failure everything is as before.
 async fn delete(node: &NodeEntry, removal: Removal, teller: &Teller) -> Result<(), DeleteError> {
     node.front.aim(None);
@@ -189,6 +207,7 @@ async fn delete(node: &NodeEntry, removal: Removal, teller: &Teller) -> Result<(
                     );
                     teller.info(&node.name, text).await;
                 }
+                Removed::LetGo => teller.info(&node.name, "let go: its pods stay as they are".to_owned()).await,
                 Removed::Released { users } if users.is_empty() => {
                     teller.info(&node.name, "detached: its pods are not buildfleet's, and stay".to_owned()).await;
                 }

@@ -96,7 +96,12 @@ impl Running {
 
     /// What `rm` told, or why it failed.
     pub(crate) async fn remove(&mut self, builder: &str, force: bool) -> Result<Vec<Progress>, Status> {
-        let request = RemoveRequest { builder: builder.to_owned(), force, keep_state: false, forget: force };
+        let builder = builder.to_owned();
+        let request = RemoveRequest { builder, force, forget: force, ..RemoveRequest::default() };
+        self.removed(request).await
+    }
+
+    pub(crate) async fn removed(&mut self, request: RemoveRequest) -> Result<Vec<Progress>, Status> {
         told(self.client.remove(request).await?.into_inner()).await
     }
 }

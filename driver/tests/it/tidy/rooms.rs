@@ -45,7 +45,7 @@ pub(crate) const ROOMS: [Room; 16] = [
 ];
 
 /// A crate (or a module of one) and where it may be named. What is not listed may be used anywhere.
-const OWNED: [(&str, &[&str]); 20] = [
+const OWNED: [(&str, &[&str]); 21] = [
     ("kube", &["backend/kubernetes"]),
     ("k8s_openapi", &["options", "manifest", "backend/kubernetes"]),
     ("tokio_tungstenite", &["backend/kubernetes"]),
@@ -57,6 +57,7 @@ const OWNED: [(&str, &[&str]); 20] = [
     ("h2", &["wire", "fleet", "proxy"]),
     ("buildfleet_proto::buildkit", &["fleet", "proxy", "store", "daemon", "cli"]),
     ("buildfleet_proto::fleet", &["daemon", "cli"]),
+    ("buildfleet_shim", &["cli", "settings"]),
     ("tonic", &["daemon", "cli"]),
     ("clap", &["cli"]),
     ("clap_mangen", &["cli"]),

@@ -1,11 +1,11 @@
-//! Where settings are read from: this process, or a table that a test hands in.
+//! What is asked of a program's surroundings: those of this process, or a table that a test hands in.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-/// What settings ask of their surroundings.
+/// What settings, docker's and ours, ask of their surroundings.
 pub trait Environment {
     /// The value of a variable; `None` when it is unset or empty.
     fn var(&self, name: &str) -> Option<OsString>;
@@ -59,6 +59,7 @@ impl<K: Ord + std::borrow::Borrow<str>, V: Into<OsString> + Clone> Environment f
     }
 }
 
-pub(super) fn is_executable(file: &Path) -> bool {
+/// Whether it is a file that somebody may run.
+pub fn is_executable(file: &Path) -> bool {
     file.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
 }
