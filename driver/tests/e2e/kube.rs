@@ -8,6 +8,8 @@ mod doctor;
 mod drain;
 mod drift;
 mod failures;
+mod gc;
+mod import;
 mod in_cluster;
 mod job;
 mod lifecycle;
