@@ -49,6 +49,11 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     /// Removes all that `apply` made and returns when it is gone or going. Nothing to remove is success.
     async fn delete(&self, removal: Removal) -> Result<Removed, DeleteError>;
 
+    /// Notes where the pods are that they are in use, unless that was noted a short time ago.
+    async fn note_use(&self) -> Result<(), ApplyError> {
+        Ok(())
+    }
+
     /// What works of what the node needs, and what does not. Starts nothing. Bounded by the caller.
     async fn examine(&self) -> Vec<Finding> {
         Vec::new()

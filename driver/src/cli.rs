@@ -28,6 +28,7 @@ mod fields;
 mod files;
 mod filter;
 mod front;
+mod gc;
 mod history;
 mod inspect;
 mod json;
@@ -78,6 +79,7 @@ enum Command {
     Start(start::Args),
     Stop(stop::Args),
     Rm(rm::Args),
+    Gc(gc::Args),
     Logs(logs::Args),
     Du(du::Args),
     Prune(prune::Args),
@@ -164,6 +166,7 @@ fn execute(cli: Cli) -> Result<(), Failure> {
             Command::Start(args) => start::run(args, &context).await,
             Command::Stop(args) => stop::run(args, &context).await,
             Command::Rm(args) => rm::run(args, &context).await,
+            Command::Gc(args) => gc::run(args, &context).await,
             Command::Logs(args) => logs::run(args, &context).await,
             Command::Du(args) => du::run(args, &context).await,
             Command::Prune(args) => prune::run(args, &context).await,

@@ -22,6 +22,7 @@ use crate::store::OpenError;
 
 mod api;
 mod backends;
+pub mod collect;
 mod entry;
 mod front;
 pub mod hint;
@@ -31,6 +32,7 @@ pub mod launch;
 pub mod logfile;
 mod owned;
 mod plan;
+mod presence;
 mod progress;
 mod registry;
 mod signals;

@@ -36,6 +36,9 @@ pub const TLS_SERVER_NAME: &str = "buildkitd.buildfleet.internal";
 /// The annotation of the certificates' Secret that says when the first of them ends (RFC 3339).
 pub const NOT_AFTER_ANNOTATION: &str = "buildfleet.internal/not-after";
 
+/// The annotation of a workload that says when `gc` may take it.
+pub const TTL_ANNOTATION: &str = "buildfleet.internal/ttl";
+
 /// Old ReplicaSets are of no use: the options of an earlier `create` are not rolled back to.
 const REVISIONS_KEPT: i32 = 2;
 
@@ -220,9 +223,12 @@ fn selected(node: &Node) -> LabelSelector {
 }
 
 fn workload_metadata(node: &Node, options: &KubernetesOptions, namespace: &str) -> ObjectMeta {
+    let mut annotations = workload_annotations(node, options);
+    // Not on the pods, which would be replaced for it.
+    annotations.extend(options.ttl.map(|ttl| (TTL_ANNOTATION.to_owned(), ttl.to_string())));
     ObjectMeta {
         labels: Some(workload_labels(node, options)),
-        annotations: Some(workload_annotations(node, options)).filter(|annotations| !annotations.is_empty()),
+        annotations: Some(annotations).filter(|annotations| !annotations.is_empty()),
         ..metadata(node, namespace, workload_name(node))
     }
 }

@@ -21,6 +21,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod toleration;
+mod ttl;
 mod value;
 
 pub use budget::{Amount, Budget, BudgetError};
@@ -32,6 +33,7 @@ pub use quantity::{Quantity, QuantityError};
 pub use remote::{RemoteOptions, RemoteTls};
 pub use table::{OptionKey, keys};
 pub use toleration::{Toleration, TolerationError};
+pub use ttl::{Ttl, TtlError};
 
 /// The options of a node, by driver.
 #[expect(clippy::large_enum_variant, reason = "there is one per node, and it is hardly ever moved")]

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use k8s_openapi::jiff::Timestamp;
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -18,6 +19,7 @@ mod attached;
 mod certs;
 mod channel;
 mod client;
+mod collect;
 mod compare;
 mod context;
 mod dial;
@@ -39,6 +41,7 @@ mod volumes;
 mod wanted;
 
 pub use attached::AttachedBackend;
+pub use collect::{Collect, Fate, Found};
 pub use context::{ContextError, resolve_context};
 
 /// What is to run.
@@ -151,6 +154,14 @@ impl Backend for KubernetesBackend {
         };
         self.shared.change(view::View::removed);
         removed
+    }
+
+    async fn note_use(&self) -> Result<(), ApplyError> {
+        let Some((kind, notes)) = self.shared.read(|view| view.renewing(Timestamp::now())) else { return Ok(()) };
+        let (connection, name) = (self.cluster.connection().await?, self.target.workload_name());
+        let asked = errors::Asked { verb: "patch", resource: kind.resource(), name: &name };
+        let noted = live::merge(&connection, kind, &name, &notes).await;
+        noted.map(drop).map_err(|error| asked.apply_error(&connection, error))
     }
 
     async fn examine(&self) -> Vec<Finding> {

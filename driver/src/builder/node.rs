@@ -27,15 +27,37 @@ pub struct Node {
     pub config: Option<BuildkitdConfig>,
 }
 
-/// A named group of nodes of one driver.
+impl Node {
+    pub fn driver(&self) -> Driver {
+        self.endpoint.driver()
+    }
+}
+
+/// A named group of nodes, each of a driver of its own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Builder {
     pub name: BuilderName,
-    pub driver: Driver,
     pub nodes: Vec<Node>,
 }
 
 impl Builder {
+    /// The driver of all nodes, when they have the same.
+    pub fn driver(&self) -> Option<Driver> {
+        let first = self.nodes.first()?.driver();
+        self.nodes.iter().all(|node| node.driver() == first).then_some(first)
+    }
+
+    /// The drivers of the nodes, for people: `kubernetes`, or `kubernetes, local` in the order of the nodes.
+    pub fn drivers(&self) -> String {
+        let mut drivers: Vec<String> = Vec::new();
+        for driver in self.nodes.iter().map(|node| node.driver().to_string()) {
+            if !drivers.contains(&driver) {
+                drivers.push(driver);
+            }
+        }
+        drivers.join(", ")
+    }
+
     pub fn node(&self, name: &NodeName) -> Option<&Node> {
         self.nodes.iter().find(|node| node.name == *name)
     }

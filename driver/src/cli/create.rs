@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use buildfleet_proto::fleet::{Change, CreateRequest, LeaveRequest, RemoveRequest};
+use buildfleet_proto::fleet::{Builder, Change, CreateRequest, LeaveRequest, RemoveRequest};
 
 use super::buildx::Telling;
 use super::choice::{Given, choose};
@@ -115,7 +115,7 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<(), Failure> {
         }
         before => before,
     };
-    let (request, why) = request(args, before.as_ref().and_then(|builder| builder.driver.parse().ok()), context)?;
+    let (request, why) = request(args, before.as_ref(), context)?;
     let driver = request.driver.clone();
     let doing = if name.is_empty() { "create a builder".to_owned() } else { format!("create {}", called(&name)) };
     // Before anything is made: buildx may know another builder by this name.
@@ -182,7 +182,7 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<(), Failure> {
 
 fn request(
     args: Args,
-    existing: Option<Driver>,
+    before: Option<&Builder>,
     context: &Context,
 ) -> Result<(CreateRequest, Option<String>), Failure> {
     let driver = match args.driver.as_deref().map(str::parse::<Driver>).transpose() {
@@ -192,6 +192,10 @@ fn request(
     let kubeconfig = match args.kubeconfig.map(std::path::absolute).transpose() {
         Ok(path) => path,
         Err(error) => return Err(Failure::usage(format!("--kubeconfig is no path: {error}"))),
+    };
+    let existing = match (before, driver) {
+        (Some(before), None) => Some(present(before, args.node.as_deref())?),
+        _ => None,
     };
     let choice = choose(Given {
         driver,
@@ -228,6 +232,18 @@ fn request(
         buildkitd_config: args.buildkitd_config.map(|path| files::buildkitd_config(&path)).transpose()?,
     };
     Ok((request, choice.why))
+}
+
+/// The driver of a node that is there, else that of all nodes.
+fn present(before: &Builder, node: Option<&str>) -> Result<Driver, Failure> {
+    let named = node.and_then(|name| before.nodes.iter().find(|node| node.name == name.to_ascii_lowercase()));
+    let driver = named.map_or(&before.driver, |node| &node.driver);
+    driver.parse().map_err(|_| {
+        let (name, drivers) = (&before.name, &before.driver);
+        Failure::usage(format!(
+            "builder {name} has nodes of several drivers ({drivers}): --driver says of which this one is"
+        ))
+    })
 }
 
 /// One diff after the other, each under the name of its object.

@@ -7,7 +7,7 @@ use buildfleet_proto::fleet::{Builder, BuildkitdConfig, Node, Placement};
 
 use super::client::within;
 use super::failure::Failure;
-use super::json::BuilderView;
+use super::json::{BuilderView, is_mixed};
 use super::output::{Format, json_line, print};
 use super::table::{columns, printable};
 use super::units::whole_seconds;
@@ -59,13 +59,16 @@ fn text(builder: &Builder) -> String {
         if i > 0 {
             text.push('\n');
         }
-        text.push_str(&node_text(node));
+        text.push_str(&node_text(node, is_mixed(builder)));
     }
     text
 }
 
-fn node_text(node: &Node) -> String {
+fn node_text(node: &Node, with_driver: bool) -> String {
     let mut lines = vec![line("Name:", &node.name), line("Endpoint:", &node.endpoint)];
+    if with_driver {
+        lines.push(line("Driver:", &node.driver));
+    }
     if !node.driver_opts.is_empty() {
         let mut opts: Vec<String> = node.driver_opts.iter().map(|(key, value)| format!("{key}={value:?}")).collect();
         opts.sort();
@@ -182,7 +185,7 @@ mod tests {
         let node =
             Node { name: "a0".into(), endpoint: "local://".into(), status: "inactive".into(), ..Node::default() };
         assert_eq!(
-            node_text(&node),
+            node_text(&node, false),
             "Name:     a0\nEndpoint: local://\nStatus:   inactive\nSocket:   unix://\nPods:     0 of 0 ready\n"
         );
     }
@@ -202,7 +205,7 @@ mod tests {
         let placement = |latest| Some(Placement { policy: "sticky".into(), latest });
         let node = |latest| Node { name: "a0".into(), placement: placement(latest), ..Node::default() };
         assert_eq!(
-            node_text(&node(latest)),
+            node_text(&node(latest), false),
             "Name:           a0\nEndpoint:\nStatus:\nSocket:         unix://\n\
              Load Balancing: sticky\nPods:           0 of 0 ready\n\
              Builds:\n \
@@ -210,7 +213,7 @@ mod tests {
              2026-11-21 11:16:13 +0000 UTC  r2   a0-0  home of project github.com/team/app\n \
              2026-11-21 11:15:00 +0000 UTC  r1   a0-0  two lines\n"
         );
-        assert!(node_text(&node(Vec::new())).ends_with("\nBuilds: none since the daemon was started\n"));
+        assert!(node_text(&node(Vec::new()), false).ends_with("\nBuilds: none since the daemon was started\n"));
     }
 
     #[test]
@@ -220,7 +223,7 @@ mod tests {
         let driver_opts = [("affinity".to_owned(), "a: \"b\"\nc: d".to_owned())].into();
         let node = Node { name: "a0".into(), driver_opts, buildkitd_config: Some(config), ..Node::default() };
         assert_eq!(
-            node_text(&node),
+            node_text(&node, false),
             "Name:           a0\nEndpoint:\nDriver Options: affinity=\"a: \\\"b\\\"\\nc: d\"\nStatus:\n\
              Socket:         unix://\nPods:           0 of 0 ready\nFile#buildkitd.toml:\n > debug = true\n \
              > [worker.oci]\nFile#certs/r/ca.pem\nFile#certs/r/key.pem\n"

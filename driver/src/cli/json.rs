@@ -28,6 +28,9 @@ pub(super) struct BuilderView {
 #[serde(rename_all = "PascalCase")]
 struct NodeView {
     name: String,
+    /// In a builder of several drivers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    driver: Option<String>,
     endpoint: String,
     socket: String,
     status: String,
@@ -96,6 +99,7 @@ struct PodView {
 
 impl From<fleet::Builder> for BuilderView {
     fn from(builder: fleet::Builder) -> Self {
+        let is_mixed = is_mixed(&builder);
         let fleet::Builder { name, driver, current, nodes, socket, created, last_activity } = builder;
         Self {
             name,
@@ -105,13 +109,18 @@ impl From<fleet::Builder> for BuilderView {
             socket,
             created: created.map(|time| time.to_string()),
             last_activity: last_activity.map(|time| time.to_string()),
-            nodes: nodes.into_iter().map(Into::into).collect(),
+            nodes: nodes.into_iter().map(|node| NodeView::of(node, is_mixed)).collect(),
         }
     }
 }
 
-impl From<fleet::Node> for NodeView {
-    fn from(node: fleet::Node) -> Self {
+/// Whether its nodes are of several drivers.
+pub(super) fn is_mixed(builder: &fleet::Builder) -> bool {
+    builder.nodes.iter().any(|node| node.driver != builder.driver && !node.driver.is_empty())
+}
+
+impl NodeView {
+    fn of(node: fleet::Node, is_mixed: bool) -> Self {
         let fleet::Node {
             name,
             endpoint,
@@ -131,9 +140,11 @@ impl From<fleet::Node> for NodeView {
             owner,
             users,
             buildkitd_config,
+            driver,
         } = node;
         Self {
             name,
+            driver: is_mixed.then_some(driver),
             endpoint,
             socket,
             status,

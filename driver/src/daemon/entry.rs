@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::backends::Backends;
 use super::front::{Activity, Front, Target};
 use super::owned::Owned;
+use super::presence;
 use crate::backend::Installation;
 use crate::builder::{Builder, Node, NodeName};
 use crate::fleet::{FleetConfig, NodeFleet, NodeSnapshot, Remembered};
@@ -75,6 +76,7 @@ pub(super) struct NodeEntry {
     pub(super) since: Instant,
     activity: Arc<Activity>,
     keeper: Owned,
+    presence: Owned,
 }
 
 impl NodeEntry {
@@ -108,9 +110,15 @@ impl NodeEntry {
             rested: Instant::now(),
         };
         let keeper = Owned::spawn(|stop| keeping.run(stop));
+        let (noted, snapshots) = (Arc::clone(fleet.backend()), fleet.watch());
+        let note = move || {
+            let backend = Arc::clone(&noted);
+            async move { backend.note_use().await }
+        };
+        let presence = Owned::spawn(|stop| presence::follow(node.name.clone(), note, snapshots, stop));
         let proxy = Arc::new(NodeProxy::new(Arc::clone(&fleet), finished, options.retry()));
         let (name, since) = (node.name.clone(), Instant::now());
-        let entry = Arc::new(Self { name, fleet, proxy, front, since, activity, keeper });
+        let entry = Arc::new(Self { name, fleet, proxy, front, since, activity, keeper, presence });
         entry.front.aim(Some(entry.target()));
         entry
     }
@@ -132,8 +140,9 @@ impl NodeEntry {
         }
     }
 
-    /// Writes nothing down any more.
+    /// Writes nothing down any more, here or where the pods are.
     pub(super) async fn end_keeping(&self) {
+        self.presence.end().await;
         self.keeper.end().await;
     }
 

@@ -12,41 +12,12 @@ use crate::builder::{
 };
 use crate::options::{DriverOptions, split_driver_opts};
 
+mod error;
+
+pub(super) use error::PlanError;
+
 /// Finds the cluster of kubeconfig files and a context's name.
 pub(super) type Locate<'a> = &'a dyn Fn(Vec<PathBuf>, Option<String>) -> Located;
-
-/// Why nothing was created.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum PlanError {
-    #[error("{}", .0.join("\n"))]
-    Invalid(Vec<String>),
-    #[error("builder {0} exists already")]
-    Exists(BuilderName),
-    #[error("there is no builder {0} to append a node to")]
-    Missing(BuilderName),
-    #[error("builder {builder} is of driver {present}, a node of driver {given} cannot join it")]
-    OtherDriver { builder: BuilderName, present: Driver, given: Driver },
-    #[error("another builder has a node {0} already")]
-    NodeTaken(NodeName),
-    #[error("node {node} has pods of its own and cannot be attached to {to}: they would be left behind")]
-    Attached { node: NodeName, to: AttachTarget },
-    #[error("node {node} cannot move from namespace {from} to {to}: its pods would be left behind")]
-    Moved { node: NodeName, from: String, to: String },
-}
-
-impl PlanError {
-    /// What the user can do about it, when there is something.
-    pub(super) fn hint(&self) -> Option<String> {
-        match self {
-            Self::Exists(_) => Some("--append adds a node to it, --node NAME changes a node that it has".to_owned()),
-            Self::Missing(_) => Some("without --append the builder is made".to_owned()),
-            Self::Moved { node, .. } | Self::Attached { node, .. } => {
-                Some(format!("remove it by --leave --node {node}, then append it again"))
-            }
-            Self::Invalid(_) | Self::OtherDriver { .. } | Self::NodeTaken(_) => None,
-        }
-    }
-}
 
 /// A request, as far as it can be read without knowing what exists.
 #[derive(Debug)]
@@ -155,19 +126,24 @@ impl Asked {
             (Some(_), false) if old.is_none() => return Err(PlanError::Exists(name)),
             _ => {}
         }
-        let driver = match (self.driver, existing) {
-            (Some(given), Some(builder)) if given != builder.driver => {
-                return Err(PlanError::OtherDriver { builder: name, present: builder.driver, given });
-            }
+        let present = old.map(Node::driver).or_else(|| existing?.driver());
+        let driver = match (self.driver, present) {
             (Some(given), _) => given,
-            (None, Some(builder)) => builder.driver,
+            (None, Some(driver)) => driver,
             (None, None) => {
                 if self.problems.is_empty() {
-                    self.problems.push("no driver is given: accepted are kubernetes, local and remote".to_owned());
+                    let several =
+                        existing.map(|builder| format!(", and builder {name} has nodes of {}", builder.drivers()));
+                    let several = several.unwrap_or_default();
+                    self.problems
+                        .push(format!("no driver is given{several}: accepted are kubernetes, local and remote"));
                 }
                 return Err(PlanError::Invalid(self.problems));
             }
         };
+        if let Some(node) = old.filter(|old| old.driver() != driver) {
+            return Err(PlanError::OtherDriver { node: node.name.clone(), present: node.driver(), given: driver });
+        }
         let node_name = match (&self.node, old) {
             (Some(node), None) if taken(node) => return Err(PlanError::NodeTaken(node.clone())),
             (Some(node), _) => Some(node.clone()),
@@ -232,7 +208,7 @@ impl Asked {
             buildkitd_flags: self.flags,
             config: self.config,
         };
-        let mut builder = existing.cloned().unwrap_or(Builder { name, driver, nodes: Vec::new() });
+        let mut builder = existing.cloned().unwrap_or(Builder { name, nodes: Vec::new() });
         let warnings = join(&mut builder, &node);
         Ok(Plan { builder, node, options, change, warnings })
     }

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{Affinity, TopologySpreadConstraint};
 
 use super::table::Entry;
 use super::value::ValueError;
-use super::{Budget, LoadBalance, ManifestPatch, OptionError, Quantity, Toleration, TransportChoice};
+use super::{Budget, LoadBalance, ManifestPatch, OptionError, Quantity, Toleration, TransportChoice, Ttl};
 
 mod machines;
 mod pods;
@@ -54,6 +54,8 @@ pub struct KubernetesOptions {
     /// How long a pod that is told to go waits for its builds.
     pub(crate) drain_timeout: Duration,
     pub(crate) transport: TransportChoice,
+    /// When `gc` may take it, if that is for the builder to say.
+    pub(crate) ttl: Option<Ttl>,
     /// Whether buildx loads what has no output.
     pub(crate) default_load: bool,
 }
@@ -135,6 +137,7 @@ impl Default for KubernetesOptions {
             timeout: Duration::from_secs(120),
             drain_timeout: Duration::from_secs(3600),
             transport: TransportChoice::default(),
+            ttl: None,
             default_load: false,
         }
     }

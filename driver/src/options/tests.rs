@@ -96,6 +96,7 @@ fn fields(options: &DriverOptions) -> BTreeMap<&'static str, Value> {
             ("qemu.install", json!(o.qemu_install)),
             ("qemu.image", text(&o.qemu_image)),
             ("transport", json!(format!("{:?}", o.transport))),
+            ("ttl", json!(o.ttl.map(|ttl| ttl.to_string()))),
             ("drain-timeout", json!(options.drain_timeout().map(|timeout| timeout.as_secs_f64()))),
             loadbalance,
             retry,

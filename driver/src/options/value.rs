@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{LoadBalance, Quantity, QuantityError, TransportChoice, duration, label};
+use super::{LoadBalance, Quantity, QuantityError, TransportChoice, Ttl, duration, label};
 
 /// Why a value was refused. What would be accepted stands in the table of keys.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -104,6 +104,10 @@ pub(super) fn switch(text: &str) -> Result<bool, ValueError> {
 
 pub(super) fn drain_timeout(text: &str) -> Result<Duration, ValueError> {
     duration::parse_or_zero(text).map_err(ValueError::inner)
+}
+
+pub(super) fn ttl(text: &str) -> Result<Ttl, ValueError> {
+    Ttl::safe(text).map_err(ValueError::inner)
 }
 
 pub(super) fn timeout(text: &str) -> Result<Duration, ValueError> {

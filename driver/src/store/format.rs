@@ -1,4 +1,4 @@
-//! The store's JSON, version 1. A version that this program does not know is an error, never a guess.
+//! The store's JSON, each kind of file with its version. A version that this program does not know is an error, never a guess.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -15,7 +15,11 @@ use crate::builder::{Builder, BuilderName, PodName};
 use crate::fleet::{PingAnswer, Remembered};
 use crate::proxy::FinishedBuilds;
 
+/// Of the files of nodes, and of the current builder.
 const VERSION: u64 = 1;
+
+/// Of the files of builders. Version 1 had a driver for the whole builder, which all of its nodes had to have.
+const BUILDER_VERSION: u64 = 2;
 
 #[derive(Deserialize)]
 struct Versioned {
@@ -58,7 +62,7 @@ struct CurrentFile {
 }
 
 pub(super) fn builder(stored: &StoredBuilder) -> String {
-    text(&BuilderFile { version: VERSION, created: seconds(stored.created), builder: stored.builder.clone() })
+    text(&BuilderFile { version: BUILDER_VERSION, created: seconds(stored.created), builder: stored.builder.clone() })
 }
 
 pub(super) fn node(stored: &StoredNode) -> String {
@@ -83,21 +87,20 @@ pub(super) fn current(builder: Option<&BuilderName>) -> String {
 
 /// `name` is what the file is called: a copy under another name would be two builders with the same pods.
 pub(super) fn parse_builder(text: &str, name: &str) -> Result<StoredBuilder, String> {
-    let BuilderFile { version: _, created, builder } = parse(text)?;
+    // What version 1 says of the driver, its nodes' endpoints say, too.
+    let BuilderFile { version: _, created, builder } = parse(text, &[1, BUILDER_VERSION])?;
     if builder.name.as_str() != name {
         return Err(format!("it holds builder {}", builder.name));
     }
     if builder.nodes.is_empty() {
         return Err("it has no nodes".to_owned());
     }
-    if let Some(node) = builder.nodes.iter().find(|node| node.endpoint.driver() != builder.driver) {
-        return Err(format!("node {} is not of driver {}", node.name, builder.driver));
-    }
     Ok(StoredBuilder { builder, created: time(created) })
 }
 
 pub(super) fn parse_node(text: &str) -> Result<StoredNode, String> {
-    let NodeFile { version: _, workers, ping, ping_version, stopped, last_activity, finished } = parse(text)?;
+    let NodeFile { version: _, workers, ping, ping_version, stopped, last_activity, finished } =
+        parse(text, &[VERSION])?;
     let workers = workers
         .map(|encoded| {
             let bytes = STANDARD.decode(encoded).map_err(|error| format!("workers: {error}"))?;
@@ -115,14 +118,15 @@ pub(super) fn parse_node(text: &str) -> Result<StoredNode, String> {
 }
 
 pub(super) fn parse_current(text: &str) -> Result<Option<BuilderName>, String> {
-    parse::<CurrentFile>(text).map(|file| file.builder)
+    parse::<CurrentFile>(text, &[VERSION]).map(|file| file.builder)
 }
 
-fn parse<T: DeserializeOwned>(text: &str) -> Result<T, String> {
+fn parse<T: DeserializeOwned>(text: &str, versions: &[u64]) -> Result<T, String> {
     // The version first: a later one may have another shape.
     let Versioned { version } = serde_json::from_str(text).map_err(|error| format!("broken: {error}"))?;
-    if version != VERSION {
-        return Err(format!("written by another buildfleet: version {version}, this one reads version {VERSION}"));
+    if !versions.contains(&version) {
+        let known = versions.iter().map(u64::to_string).collect::<Vec<_>>().join(" and ");
+        return Err(format!("written by another buildfleet: version {version}, this one reads version {known}"));
     }
     serde_json::from_str(text).map_err(|error| format!("broken: {error}"))
 }

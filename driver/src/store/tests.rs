@@ -6,7 +6,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use buildfleet_proto::buildkit::{ListWorkersResponse, WorkerRecord};
 
 use super::*;
-use crate::builder::{Driver, Endpoint, KubeContext, Node};
+use crate::builder::{Endpoint, KubeContext, Node};
 use crate::fleet::PingAnswer;
 
 fn dir() -> tempfile::TempDir {
@@ -23,7 +23,7 @@ fn stored(name: &str) -> StoredBuilder {
         buildkitd_flags: vec!["--debug".to_owned()],
         config: None,
     };
-    let builder = Builder { name: name.parse().unwrap(), driver: Driver::Kubernetes, nodes: vec![node] };
+    let builder = Builder { name: name.parse().unwrap(), nodes: vec![node] };
     StoredBuilder { builder, created: UNIX_EPOCH + Duration::from_secs(1_700_000_000) }
 }
 
@@ -44,6 +44,29 @@ fn a_nodes_file_of_before_finished_builds_were_kept_is_read() {
     assert!(stored.remembered.stopped && stored.last_activity.is_some());
     assert_eq!(stored.finished, FinishedBuilds::default());
     assert!(!format::node(&stored).contains("finished"), "what is empty is not written");
+}
+
+#[test]
+fn a_builders_file_of_when_it_had_one_driver_is_read_and_written_anew() {
+    let dir = dir();
+    let (store, _) = Store::open(dir.path()).unwrap();
+    drop(store);
+    let file = dir.path().join("builders/kube.json");
+    fs::write(&file, include_str!("../../../testdata/store/builder-v1.json")).unwrap();
+    let (store, loaded) = Store::open(dir.path()).unwrap();
+    assert_eq!((loaded.builders.as_slice(), loaded.warnings.len()), (&[stored("kube")][..], 0));
+    let mut mixed = stored("kube");
+    let local = Node { name: "lap".parse().unwrap(), endpoint: Endpoint::Local, ..mixed.builder.nodes[0].clone() };
+    mixed.builder.nodes.push(local);
+    store.save_builder(&mixed).unwrap();
+    drop(store);
+    assert!(fs::read_to_string(&file).unwrap().contains("\"version\": 2"));
+    let (_store, loaded) = Store::open(dir.path()).unwrap();
+    assert_eq!(loaded.builders, [mixed]);
+    assert_eq!(
+        (loaded.builders[0].builder.driver(), loaded.builders[0].builder.drivers()),
+        (None, "kubernetes, local".to_owned())
+    );
 }
 
 #[test]
@@ -109,9 +132,8 @@ fn a_file_that_cannot_be_read_is_left_out_named_and_kept() {
         (whole[..whole.len() / 2].to_owned(), "broken: "),
         (String::new(), "broken: "),
         ("[]".to_owned(), "broken: "),
-        (whole.replace("\"version\": 1", "\"version\": 2"), "version 2, this one reads version 1"),
+        (whole.replace("\"version\": 2", "\"version\": 3"), "version 3, this one reads version 1 and 2"),
         (whole.replace("\"name\": \"kube\"", "\"name\": \"other\""), "it holds builder other"),
-        (whole.replace("\"driver\": \"kubernetes\"", "\"driver\": \"local\""), "node kube0 is not of driver local"),
         (whole.replace("linux/arm64", "arm64"), "platform `arm64`"),
     ] {
         let dir = dir();

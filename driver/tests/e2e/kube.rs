@@ -13,6 +13,7 @@ mod job;
 mod lifecycle;
 mod many_pods;
 mod memory;
+mod mixed;
 mod nodes;
 mod options;
 mod owners;

@@ -225,6 +225,7 @@ pub(crate) fn event(pod: &str, text: &str, level: progress::Level, ready: u32) -
 pub(crate) fn builder(run: &str, name: &str, driver: &str, nodes: &[&str]) -> Builder {
     let node = |name: &&str| Node {
         name: (*name).to_owned(),
+        driver: driver.into(),
         endpoint: format!("{driver}://{name}"),
         socket: format!("{run}/nodes/{name}.sock"),
         status: "stopped".into(),

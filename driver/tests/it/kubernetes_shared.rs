@@ -255,3 +255,33 @@ async fn rights_that_the_options_do_not_need_are_not_demanded() {
     assert_eq!(anna.delete(Removal::default()).await.unwrap(), Removed::gone());
     assert!(server.requests().iter().all(|request| !request.contains("persistentvolumeclaims")));
 }
+
+#[tokio::test]
+async fn use_is_noted_when_the_last_note_is_old_and_costs_nothing_before() {
+    let server = ApiServer::start().await;
+    let anna = daemon(&server, "anna", ONE);
+    anna.apply(1).await.unwrap();
+    seen(&anna, |pods| pods.applied).await;
+    let patches = || server.requests().iter().filter(|asked| *asked == "PATCH deployments").count();
+    let before = patches();
+    anna.note_use().await.unwrap();
+    assert_eq!(patches(), before, "it was noted a moment ago");
+    let name = "buildfleet.internal/user.anna-id";
+    let note = || server.object("deployments").unwrap()["metadata"]["annotations"][name].as_str().unwrap().to_owned();
+    let options = note().rsplit_once(' ').unwrap().1.to_owned();
+    let old = format!("anna@laptop 2026-01-01T00:00:00Z {options}");
+    server.edit("deployments", |object| object["metadata"]["annotations"][name] = json!(old));
+    seen(&anna, |pods| pods.drift.is_none() && pods.applied).await;
+    // The watch tells it a moment later.
+    for _ in 0..100 {
+        anna.note_use().await.unwrap();
+        if note() != old {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(note() != old && note().ends_with(&options) && note().starts_with("anna@laptop 2"), "{}", note());
+    // Who does not use it, or not any more, is not made a user by this.
+    daemon(&server, "bob", ONE).note_use().await.unwrap();
+    assert!(!notes(&server).contains(&"user.bob-id".to_owned()));
+}

@@ -27,6 +27,7 @@ mod fanout_history;
 mod fanout_prune;
 mod kubernetes;
 mod kubernetes_attached;
+mod kubernetes_collect;
 mod kubernetes_dial;
 mod kubernetes_shared;
 mod local;

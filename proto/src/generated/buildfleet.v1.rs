@@ -219,6 +219,7 @@ pub struct InspectRequest {
 pub struct Builder {
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
+    /// Of all nodes; where they have several, all of them as in `kubernetes, local`.
     #[prost(string, tag = "2")]
     pub driver: ::prost::alloc::string::String,
     #[prost(bool, tag = "3")]
@@ -287,6 +288,8 @@ pub struct Node {
     /// The files have their names alone: keys are among them.
     #[prost(message, optional, tag = "15")]
     pub buildkitd_config: ::core::option::Option<BuildkitdConfig>,
+    #[prost(string, tag = "50")]
+    pub driver: ::prost::alloc::string::String,
 }
 /// Where a node's builds go.
 #[derive(Clone, PartialEq, ::prost::Message)]

@@ -21,8 +21,9 @@ const OWNER: &str = "buildfleet.internal/owner";
 /// Followed by an installation's id; `WHO TIME FINGERPRINT`: who uses it, since or again when, and the options that they know of.
 const USER: &str = "buildfleet.internal/user.";
 
-/// A mark is renewed when it is so old, and else when its options change.
-const STALE_SECONDS: i64 = 60 * 60;
+/// A mark is renewed when it is so old, and else when its options change. `gc` takes no builder that was used within the half
+/// hour; one request in ten minutes is none that an API server notices.
+const STALE_SECONDS: i64 = 10 * 60;
 
 /// What a workload says of itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -104,6 +105,16 @@ impl Marks {
     pub(super) fn joining(&self, us: &Installation, options: &str, now: Timestamp) -> Option<Value> {
         let own = self.own(us, options, now);
         own.map(|(name, value)| json!({"metadata": {"annotations": {name: value}}}))
+    }
+
+    /// The same of us who use it and go on to do so; `None` when that is noted, or when we are none of its users.
+    pub(super) fn renewing(&self, us: &Installation, now: Timestamp) -> Option<Value> {
+        self.joining(us, self.agreed(us)?, now)
+    }
+
+    /// Who used it last by their own clocks, for people.
+    pub(super) fn last_user(&self) -> Option<&str> {
+        self.users.values().max_by_key(|known| known.at).map(|known| known.who.as_str())
     }
 
     /// The same after the options were applied, which ask for so many pods. What nobody owns is ours then.
@@ -227,6 +238,9 @@ mod tests {
         let marks = Marks::of(&metadata(Some("x"), &[(&anna(), "x")]));
         assert_eq!((marks.applying(&anna(), "x", 2, now()), marks.joining(&anna(), "x", now())), (None, None));
         let later = Timestamp::from_second(now().as_second() + STALE_SECONDS).unwrap();
+        assert_eq!(marks.renewing(&anna(), now()), None);
+        assert_eq!(marks.renewing(&anna(), later), marks.joining(&anna(), "x", later));
+        assert_eq!(marks.renewing(&bob(), later), None, "who does not use it does not begin to by this");
         for renewed in [marks.joining(&anna(), "x", later), marks.joining(&anna(), "y", now())] {
             let renewed = renewed.unwrap();
             let names: Vec<&String> = renewed["metadata"]["annotations"].as_object().unwrap().keys().collect();

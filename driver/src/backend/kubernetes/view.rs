@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1::{Event, Pod as KubePod};
+use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use kube::runtime::watcher;
+use serde_json::Value;
 
 use super::attached::{self, Entrance};
 use super::drift::Look;
@@ -14,7 +16,7 @@ use super::marks::Marks;
 use super::story::{self, Crash, Seen};
 use crate::backend::{Installation, Pod, PodEnd, PodPhase, Pods, StoryLine};
 use crate::builder::PodName;
-use crate::manifest::Workload;
+use crate::manifest::{Workload, WorkloadKind};
 
 mod listed;
 #[cfg(test)]
@@ -143,6 +145,13 @@ impl View {
             self.drift.changed = Look::default();
             self.workload(watcher::Event::Apply(made));
         }
+    }
+
+    /// The note that we still use the workload, when it is due.
+    pub(super) fn renewing(&self, now: Timestamp) -> Option<(WorkloadKind, Value)> {
+        let workload = self.workloads.objects.values().next()?;
+        let notes = Marks::of(workload.metadata()).renewing(&self.us, now)?;
+        Some((workload.kind(), notes))
     }
 
     /// It was removed by us, and nobody will miss it.
@@ -321,7 +330,7 @@ impl View {
 }
 
 /// When it happened first, so that a repetition does not move it.
-fn time_of(event: &Event) -> Option<k8s_openapi::jiff::Timestamp> {
+fn time_of(event: &Event) -> Option<Timestamp> {
     let exact = event.event_time.as_ref().map(|time| time.0);
     exact.or_else(|| event.first_timestamp.as_ref().map(|time| time.0))
 }

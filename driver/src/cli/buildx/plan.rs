@@ -79,7 +79,7 @@ pub(super) fn register(
             Some(_) => true,
             None => false,
         };
-        let options = options(node, &builder.driver);
+        let options = options(node);
         let mut step = words(&["create", "--name", &builder.name, "--driver", "remote", "--node", &node.name]);
         if exists && !is_known {
             step.push("--append".to_owned());
@@ -167,9 +167,9 @@ fn platforms(node: &Node, options: Option<&DriverOptions>, host: &Platform) -> V
 }
 
 /// The node's options, which the daemon has read already.
-fn options(node: &Node, driver: &str) -> Option<DriverOptions> {
+fn options(node: &Node) -> Option<DriverOptions> {
     let opts = node.driver_opts.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
-    DriverOptions::parse(driver.parse().ok()?, &opts).ok()
+    DriverOptions::parse(node.driver.parse().ok()?, &opts).ok()
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ pub(super) fn builder(entry: &BuilderEntry, current: bool) -> fleet::Builder {
     });
     fleet::Builder {
         name: name.to_string(),
-        driver: entry.builder.driver.to_string(),
+        driver: entry.builder.drivers(),
         current,
         nodes: nodes.collect(),
         socket: entry.front.path().display().to_string(),
@@ -52,7 +52,7 @@ pub(super) fn planned(builder: &Builder) -> fleet::Builder {
     let nodes = builder.nodes.iter().map(|stored| node(&builder.name, stored, &NodeSnapshot::default(), None));
     fleet::Builder {
         name: builder.name.to_string(),
-        driver: builder.driver.to_string(),
+        driver: builder.drivers(),
         nodes: nodes.collect(),
         ..fleet::Builder::default()
     }
@@ -85,6 +85,7 @@ fn node(builder: &BuilderName, node: &Node, known: &NodeSnapshot, socket: Option
         drift: known.drift.clone().unwrap_or_default(),
         owner: known.sharing.as_ref().map(|sharing| sharing.owner.clone()).unwrap_or_default(),
         users: known.sharing.as_ref().map(|sharing| sharing.others.clone()).unwrap_or_default(),
+        driver: node.driver().to_string(),
         buildkitd_config: node.config.as_ref().map(|config| fleet::BuildkitdConfig {
             toml: config.toml().to_owned(),
             files: config.named().keys().map(|name| (name.clone(), String::new())).collect(),

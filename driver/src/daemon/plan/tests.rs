@@ -116,7 +116,7 @@ fn a_node_joins_by_append_alone() {
     let joined = plan(append(request("kubernetes")), Some(&kube), NOBODY).unwrap();
     assert_eq!(joined.change, Change::Append);
     assert_eq!(joined.builder.nodes.iter().map(|node| node.name.as_str()).collect::<Vec<_>>(), ["kube0", "kube1"]);
-    assert_eq!(plan(append(request("")), Some(&kube), NOBODY).unwrap().builder.driver, Driver::Kubernetes);
+    assert_eq!(plan(append(request("")), Some(&kube), NOBODY).unwrap().node.driver(), Driver::Kubernetes);
 
     let named = CreateRequest { node: "other".to_owned(), ..request("kubernetes") };
     for (given, existing, taken, wanted) in [
@@ -126,11 +126,11 @@ fn a_node_joins_by_append_alone() {
         (append(named.clone()), Some(&kube), &["other"], PlanError::NodeTaken("other".parse().unwrap())),
         (named, None, &["other"], PlanError::NodeTaken("other".parse().unwrap())),
         (
-            append(request("local")),
+            CreateRequest { node: "kube0".to_owned(), ..request("local") },
             Some(&kube),
             NOBODY,
             PlanError::OtherDriver {
-                builder: "kube".parse().unwrap(),
+                node: "kube0".parse().unwrap(),
                 present: Driver::Kubernetes,
                 given: Driver::Local,
             },
@@ -169,6 +169,33 @@ fn a_node_that_is_named_again_is_changed_where_something_is_given() {
     let other_cluster = Some(Kubeconfig { paths: vec!["/elsewhere".to_owned()], context: "gone".to_owned() });
     let kept = plan(CreateRequest { kubeconfig: other_cluster, ..again(request("")) }, Some(&kube), NOBODY).unwrap();
     assert_eq!(kept.node.endpoint, Endpoint::Kubernetes(context()));
+}
+
+#[test]
+fn each_node_has_a_driver_and_options_of_its_own() {
+    let kube = created(request("kubernetes"));
+    let local = CreateRequest { driver_opt: vec!["replicas=2".to_owned()], ..append(request("local")) };
+    let mixed = plan(local, Some(&kube), NOBODY).unwrap();
+    assert_eq!((mixed.builder.drivers().as_str(), mixed.node.endpoint.clone()), ("kubernetes, local", Endpoint::Local));
+    assert_eq!(mixed.node.buildkitd_flags, [""; 0], "the defaults are those of its own driver");
+    let of_the_other = |driver: &str, opt: &str| {
+        let given = CreateRequest { driver_opt: vec![opt.to_owned()], ..append(request(driver)) };
+        lines(plan(given, Some(&mixed.builder), NOBODY).unwrap_err())
+    };
+    assert!(of_the_other("local", "nodeselector=a=b")[0].contains("nodeselector"));
+    assert!(of_the_other("remote", "replicas=2").iter().any(|line| line.contains("replicas")));
+    // What is not said is that of the node, or of all nodes.
+    let again = CreateRequest { node: "kube1".to_owned(), ..request("") };
+    assert_eq!(plan(again, Some(&mixed.builder), NOBODY).unwrap().builder, mixed.builder);
+    let unsaid = lines(plan(append(request("")), Some(&mixed.builder), NOBODY).unwrap_err());
+    assert_eq!(
+        unsaid,
+        [
+            "no driver is given, and builder kube has nodes of kubernetes, local: accepted are kubernetes, local and remote"
+        ]
+    );
+    let back = plan(append(request("kubernetes")), Some(&created(request("local"))), NOBODY).unwrap();
+    assert_eq!(back.builder.drivers(), "local, kubernetes");
 }
 
 #[test]

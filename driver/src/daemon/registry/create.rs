@@ -94,7 +94,7 @@ impl Registry {
             true => self.around.backends.manifests(&plan.node, &plan.options),
             false => Some(String::new()),
         };
-        let manifests = rendered.ok_or(CreateError::NoManifests(builder.driver))?;
+        let manifests = rendered.ok_or(CreateError::NoManifests(plan.node.driver()))?;
         // A look chooses no name, and may take long.
         let _names = (!dry_run).then_some(names);
         // What only looks at manifests needs no cluster.
@@ -173,11 +173,11 @@ impl Registry {
         let changed = existing.builder.node(&plan.node.name) != Some(&plan.node);
         let place = nodes.iter().position(|node| node.name == plan.node.name).filter(|_| changed);
         if let Some(old) = place.map(|place| &nodes[place]).filter(|old| !old.fleet.watch().borrow().pods.is_empty()) {
-            if plan.builder.driver == Driver::Local {
+            if plan.node.driver() == Driver::Local {
                 // Clients may hold on to the old backend, and two of them would run on the same state.
                 old.fleet.stop_pods().await.map_err(CreateError::Stop)?;
                 warnings.push(format!("node {} was stopped for its new options", old.name));
-            } else if plan.builder.driver == Driver::Kubernetes {
+            } else if plan.node.driver() == Driver::Kubernetes {
                 warnings.push(format!("the pods of node {} keep their old options until it is bootstrapped", old.name));
             }
         }

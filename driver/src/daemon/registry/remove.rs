@@ -95,7 +95,7 @@ impl Registry {
         teller: &Teller,
     ) -> Result<(), RemoveError> {
         let (_claim, entry) = self.claim_existing(builder).await?;
-        let is_local = |node: &&Node| node.endpoint.driver() == Driver::Local;
+        let is_local = |node: &&Node| node.driver() == Driver::Local;
         if let Some(node) = entry.builder.nodes.iter().find(is_local).filter(|_| removal.let_go) {
             return Err(RemoveError::Inseparable(node.name.clone()));
         }

@@ -4,7 +4,7 @@
 pub(super) type Case =
     (&'static str, &'static str, &'static [&'static str], &'static str, &'static [&'static str], u32);
 
-pub(super) const CASES: [Case; 25] = [
+pub(super) const CASES: [Case; 26] = [
     ("default", "kube0", &[], "", &[], 1),
     ("exec-only", "kube0", &["transport=exec"], "", &[], 1),
     ("rootless", "kube0", &["rootless=true"], "", &[], 2),
@@ -86,6 +86,7 @@ pub(super) const CASES: [Case; 25] = [
         &[],
         3,
     ),
+    ("ttl", "kube0", &["ttl=24h"], "", &[], 1),
     ("budget", "kube0", &["poddisruptionbudget=maxUnavailable=50%,replicas=4"], "", &[], 4),
     (
         "patched",

@@ -4,7 +4,7 @@ use super::super::table::{Entry, OptionKey, Read};
 use super::super::value;
 use super::KubernetesOptions;
 
-pub(super) static KEYS: [Entry<KubernetesOptions>; 6] = [
+pub(super) static KEYS: [Entry<KubernetesOptions>; 7] = [
     Entry {
         key: OptionKey {
             name: "loadbalance",
@@ -44,6 +44,16 @@ pub(super) static KEYS: [Entry<KubernetesOptions>; 6] = [
                   run in it. A pod without builds goes at once.",
         },
         read: Read::One(|options, text| value::drain_timeout(text).map(|value| options.drain_timeout = value)),
+    },
+    Entry {
+        key: OptionKey {
+            name: "ttl",
+            accepts: "a duration of at least 30m, as in 24h, or never",
+            default: "what `gc` is told",
+            doc: "After how long without a build of anybody `buildfleet gc` may remove the node with all that it has in the cluster. \
+                  never keeps it whatever `gc` is told. See [sharing.md](sharing.md).",
+        },
+        read: Read::One(|options, text| value::ttl(text).map(|value| options.ttl = Some(value))),
     },
     Entry {
         key: OptionKey {

@@ -19,6 +19,17 @@ impl Shared {
         object
     }
 
+    /// Whether an object is still as the request for its deletion says.
+    pub(super) fn meets(&self, resource: &'static str, name: &str, request: &[u8]) -> bool {
+        let request: Value = serde_json::from_slice(request).unwrap_or_default();
+        let state = self.state.lock().unwrap();
+        let Some(object) = state.objects.get(resource).and_then(|all| all.get(name)) else { return true };
+        ["resourceVersion", "uid"].into_iter().all(|field| {
+            let wanted = &request["preconditions"][field];
+            wanted.is_null() || *wanted == object["metadata"][field]
+        })
+    }
+
     pub(super) fn merged(&self, resource: &'static str, name: &str, patch: &Value, dry_run: bool) -> Option<Value> {
         let mut object = self.state.lock().unwrap().objects.get(resource)?.get(name)?.clone();
         let spec = object["spec"].clone();

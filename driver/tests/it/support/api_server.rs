@@ -39,6 +39,10 @@ pub(crate) struct State {
     pub(crate) logs: VecDeque<String>,
     /// The container and the command of each exec.
     pub(crate) executed: Vec<String>,
+    /// Put in its place when somebody is about to delete a deployment.
+    pub(crate) before_delete: Option<Value>,
+    /// What time it is, as HTTP has it.
+    pub(crate) date: String,
     /// Another token than this is refused, once it is set.
     pub(crate) token: Option<&'static str>,
 }
@@ -132,6 +136,10 @@ impl ApiServer {
 }
 
 impl State {
+    pub(crate) fn names(&self, resource: &str) -> Vec<String> {
+        self.objects.get(resource).into_iter().flat_map(BTreeMap::keys).cloned().collect()
+    }
+
     /// The only object of its resource.
     pub(crate) fn object(&self, resource: &str) -> Option<Value> {
         self.objects.get(resource)?.values().next().cloned()
@@ -198,6 +206,12 @@ async fn serve(stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
     let mut stream = BufReader::new(stream);
     let request = read_request(&mut stream).await?;
     let mut stream = stream.into_inner();
+    if request.path == "/version" {
+        let date = shared.state.lock().unwrap().date.clone();
+        let head = format!("HTTP/1.1 200 X\r\nconnection: close\r\ndate: {date}\r\ncontent-length: 2\r\n\r\n{{}}");
+        stream.write_all(head.as_bytes()).await?;
+        return stream.shutdown().await;
+    }
     let (_, rest) = request.path.split_once(&format!("/namespaces/{NAMESPACE}/")).expect("a namespaced path");
     let mut words = rest.split('/');
     let resource = match words.next().unwrap() {
@@ -230,6 +244,10 @@ async fn serve(stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
     };
     if let Some((code, message)) = refusal {
         return answer(&mut stream, code, &status(code, &message)).await;
+    }
+    let noted = if asked == "DELETE deployments" { shared.state.lock().unwrap().before_delete.take() } else { None };
+    if let Some(noted) = noted {
+        shared.put(resource, noted);
     }
     match (verb, name) {
         ("LIST", _) => {
@@ -270,6 +288,9 @@ async fn serve(stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
                 },
                 other => panic!("{other}"),
             }
+        }
+        ("DELETE", Some(name)) if !shared.meets(resource, name, &request.body) => {
+            answer(&mut stream, 409, &status(409, "the object has been modified")).await
         }
         ("DELETE", Some(name)) => match shared.remove(resource, name) {
             Some(_) => answer(&mut stream, 200, &json!({"kind": "Status", "status": "Success"})).await,

@@ -5,6 +5,7 @@ use super::*;
 fn node(name: &str, platforms: &[&str]) -> Node {
     Node {
         name: name.into(),
+        driver: "kubernetes".into(),
         socket: format!("/run/buildfleet/nodes/{name}.sock"),
         platforms: platforms.iter().map(|text| (*text).to_owned()).collect(),
         ..Node::default()
@@ -128,7 +129,8 @@ fn a_platform_is_always_told() {
         (selector("pool=b"), "kubernetes", vec!["linux/amd64"]),
         (node("kube0", &[]), "kubernetes", vec!["linux/amd64"]),
     ] {
-        assert_eq!(platforms(&node, options(&node, driver).as_ref(), &host()), wanted, "{node:?}");
+        let node = Node { driver: driver.to_owned(), ..node };
+        assert_eq!(platforms(&node, options(&node).as_ref(), &host()), wanted, "{node:?}");
     }
 }
 
