@@ -12,6 +12,7 @@
 
 mod builds;
 mod cli;
+mod guides;
 mod h2spec;
 mod kube;
 mod local;
