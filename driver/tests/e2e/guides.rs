@@ -123,7 +123,9 @@ impl Place {
     fn make(scene: &Scene) -> Self {
         let registry = &cluster().registry;
         let buildkitd_config = scene.path("buildkitd.toml");
-        let text = format!("[registry.\"{registry}\"]\n  http = true\n[registry.\"docker.io\"]\n  mirrors = [\"{registry}\"]\n");
+        let text = format!(
+            "[registry.\"{registry}\"]\n  http = true\n[registry.\"docker.io\"]\n  mirrors = [\"{registry}\"]\n"
+        );
         fs::write(&buildkitd_config, text).expect("a file of our own");
         let namespace = scene.namespace().name();
         let names = vec![
@@ -139,7 +141,8 @@ impl Place {
     fn shell(&self, scene: &Scene) -> Shell {
         let mut shell = Shell::open(scene);
         let examples = repository().join("examples");
-        let package = Path::new(crate::support::tools::BUILDFLEET).parent().and_then(Path::parent).expect("a target folder");
+        let package =
+            Path::new(crate::support::tools::BUILDFLEET).parent().and_then(Path::parent).expect("a target folder");
         let lines = format!(
             "ln -s {} examples && ln -s {}/package/*.tar.gz* . && buildfleet install --user",
             examples.display(),
@@ -182,9 +185,11 @@ fn base_image() {
         fs::write(&config, format!("[registry.\"{registry}\"]\n  http = true\n")).expect("a file of our own");
         let builder = scene.create("base", &format!("--driver local --buildkitd-config {}", config.display()));
         let context = scene.contexts().with("base", "");
-        let dockerfile = "FROM scratch\nARG TARGETARCH\nCOPY bin /bin\nCOPY busybox-${TARGETARCH} /bin/busybox\nCMD [\"sh\"]\n";
+        let dockerfile =
+            "FROM scratch\nARG TARGETARCH\nCOPY bin /bin\nCOPY busybox-${TARGETARCH} /bin/busybox\nCMD [\"sh\"]\n";
         fs::write(context.join("Dockerfile"), dockerfile).expect("a file of our own");
-        let links = "mkdir bin && for tool in $(./busybox-amd64 --list); do ln -s busybox bin/$tool; done && rm bin/busybox";
+        let links =
+            "mkdir bin && for tool in $(./busybox-amd64 --list); do ln -s busybox bin/$tool; done && rm bin/busybox";
         scene.shell(links).dir(&context).succeeds();
         let output = format!("type=image,name={registry}/library/busybox:latest,push=true");
         let platforms = "platform=linux/amd64,linux/arm64";

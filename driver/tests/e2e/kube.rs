@@ -8,6 +8,7 @@ mod doctor;
 mod drain;
 mod drift;
 mod failures;
+mod image;
 mod in_cluster;
 mod job;
 mod lifecycle;

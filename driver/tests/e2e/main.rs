@@ -16,6 +16,7 @@ mod guides;
 mod h2spec;
 mod kube;
 mod local;
+mod package;
 mod plugin;
 mod records;
 mod remote;
