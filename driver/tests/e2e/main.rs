@@ -11,7 +11,9 @@
 //! A program or cluster that is missing fails a test; none is skipped.
 
 mod builds;
+mod ci;
 mod cli;
+mod compose;
 mod guides;
 mod h2spec;
 mod kube;
