@@ -13,9 +13,14 @@ use std::sync::OnceLock;
 
 use self::page::Command;
 use self::shell::Shell;
+use crate::package::archive;
 use crate::support::clock::seconds;
 use crate::support::scene::Scene;
+use crate::support::service::{PASSWORD, Registry};
 use crate::support::tools::cluster;
+
+/// What a guide calls a registry with a password and an authority of its own.
+const INTERNAL: &str = "registry.internal.example.com";
 
 /// Each is the name of a page and has a test.
 const GUIDES: [&str; 7] =
@@ -83,17 +88,27 @@ fn follow(name: &str) {
     let page = fs::read_to_string(guides().join(format!("{name}.md"))).expect("the guide is in the repository");
     let commands = page::commands(&page).unwrap_or_else(|error| panic!("{name}.md: {error}"));
     base_image();
-    let scene = Scene::kube();
-    let place = Place::make(&scene);
+    let mut scene = Scene::kube();
+    let registry = page.contains(INTERNAL).then(|| Registry::start(&scene.path("registry")));
+    if let Some(registry) = &registry {
+        scene.set("SSL_CERT_FILE", registry.authority());
+    }
+    let place = Place::make(&scene, registry.as_ref());
     let mut others: BTreeMap<String, (Scene, Shell)> = BTreeMap::new();
-    let mut reader = place.shell(&scene);
+    let mut reader = Shell::open(&scene);
+    place.furnish(&mut reader, registry.as_ref());
+    // One guide is about this.
+    if !page.contains("/install --user") {
+        install(&mut reader);
+    }
     for command in &commands {
         let shell = match &command.person {
             None => &mut reader,
             Some(person) => {
                 let (_, shell) = others.entry(person.clone()).or_insert_with(|| {
                     let other = Scene::beside(&scene);
-                    let shell = place.shell(&other);
+                    let mut shell = Shell::open(&other);
+                    install(&mut shell);
                     (other, shell)
                 });
                 shell
@@ -111,62 +126,62 @@ fn follow(name: &str) {
     scene.namespace().empties();
 }
 
-/// What stands for the reader's own cluster and registry.
+fn install(shell: &mut Shell) {
+    let done = shell.run("buildfleet install --user"); ln -sf $(dirname $(command -v buildfleet))/docker-buildfleet $DOCKER_CONFIG/cli-plugins/docker-buildx");
+    assert_eq!(done.code, 0, "{done:?}");
+}
+
+/// What stands for the reader's own cluster and registries.
 #[derive(Debug)]
 struct Place {
     names: Vec<(&'static str, String)>,
-    /// For pods that are to find the cluster's registry, which is plain HTTP, and in it what docker's would have.
-    buildkitd_config: PathBuf,
 }
 
 impl Place {
-    fn make(scene: &Scene) -> Self {
+    fn make(scene: &Scene, internal: Option<&Registry>) -> Self {
         let registry = &cluster().registry;
-        let buildkitd_config = scene.path("buildkitd.toml");
+        // For pods that are to find the cluster's registry, which is plain HTTP, and in it what docker's would have.
+        let config = scene.path("buildkitd.toml");
         let text = format!(
             "[registry.\"{registry}\"]\n  http = true\n[registry.\"docker.io\"]\n  mirrors = [\"{registry}\"]\n"
         );
-        fs::write(&buildkitd_config, text).expect("a file of our own");
+        fs::write(&config, text).expect("a file of our own");
+        let config = format!("--buildkitd-config {}", config.display());
         let namespace = scene.namespace().name();
-        let names = vec![
+        let mut names = vec![
             ("registry.example.com", registry.clone()),
-            ("namespace=builds", format!("namespace={namespace}")),
+            ("--driver local", format!("--driver local {config}")),
+            ("--driver-opt namespace=builds", format!("--driver-opt namespace={namespace}")),
             ("--namespace builds", format!("--namespace {namespace}")),
-            ("namespace `builds`", format!("namespace `{namespace}`")),
         ];
-        Self { names, buildkitd_config }
+        if let Some(internal) = internal {
+            names.push((INTERNAL, internal.host()));
+        } else {
+            // With a registry of its own, a guide has a configuration of its own.
+            names[2].1 = format!("{config} {}", names[2].1);
+        }
+        Self { names }
     }
 
-    /// A shell of somebody who has buildfleet installed, in an empty directory.
-    fn shell(&self, scene: &Scene) -> Shell {
-        let mut shell = Shell::open(scene);
-        let examples = repository().join("examples");
-        let package =
-            Path::new(crate::support::tools::BUILDFLEET).parent().and_then(Path::parent).expect("a target folder");
-        let lines = format!(
-            "ln -s {} examples && ln -s {}/package/*.tar.gz* . && buildfleet install --user",
-            examples.display(),
-            package.display()
-        );
+    /// What the guides speak of, in the directory that they begin in.
+    fn furnish(&self, shell: &mut Shell, internal: Option<&Registry>) {
+        let package = archive();
+        let package = package.parent().expect("it is in a folder").display();
+        let mut lines = format!("ln -s {}/examples {package}/*.tar.gz* .", repository().display());
+        if let Some(registry) = internal {
+            lines += &format!(" && cp {} ca.pem && echo {PASSWORD} >password.txt", registry.authority().display());
+        }
         let done = shell.run(&lines);
         assert_eq!(done.code, 0, "{done:?}");
-        shell
     }
 
     fn here(&self, text: &str) -> String {
         self.names.iter().fold(text.to_owned(), |text, (name, stands_for)| text.replace(name, stands_for))
     }
 
-    fn command(&self, text: &str) -> String {
-        let text = self.here(text);
-        let creates = text.starts_with("docker buildx create ") || text.starts_with("buildfleet create ");
-        let takes = !["--leave", "--attach", "--buildkitd-config"].iter().any(|flag| text.contains(flag));
-        if creates && takes { format!("{text} --buildkitd-config {}", self.buildkitd_config.display()) } else { text }
-    }
-
     fn check(&self, guide: &str, command: &Command, shell: &mut Shell) {
         let at = format!("docs/guides/{guide}.md:{}: `{}`", command.line, command.text);
-        let done = shell.run(&self.command(&command.text));
+        let done = shell.run(&self.here(&command.text));
         println!("{at}\n{}", done.said);
         assert_eq!(command.fails, done.code != 0, "{at} ended with {}:\n{}", done.code, done.said);
         let shown: Vec<String> = command.shown.iter().map(|line| self.here(line)).collect();
@@ -198,3 +213,4 @@ fn base_image() {
         builder.remove();
     });
 }
+
