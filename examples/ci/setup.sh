@@ -5,14 +5,17 @@ set -euo pipefail
 
 usage() {
   cat <<'USAGE'
-usage: setup.sh [CREATE-OPTION...]     as in: setup.sh --driver-opt namespace=ci,replicas=2
+usage: setup.sh [CREATE-OPTION...]     as in: setup.sh --driver-opt replicas=2
 
 Installs buildfleet when there is none on PATH, creates a builder and prints its name, for $BUILDX_BUILDER. CREATE-OPTIONs are those
 of `buildfleet create`; without a --driver it is kubernetes.
 
-Variables: BUILDFLEET_CI_PACKAGE  an archive of scripts/package to install from, when buildfleet is not on PATH
-           BUILDFLEET_CI_TTL      how long the builder may be left by a job that was killed (default 6h)
-           BUILDFLEET_CI_STATE    file that tells post.sh the builder's name (default: in the CI system's folder for the job)
+Variables:
+  BUILDFLEET_CI_NAMESPACE  the namespace of the builder's pods (default: that of the kubeconfig's context)
+  BUILDFLEET_CI_TTL        how long after its last build `buildfleet gc` leaves the builder of a job that was killed (default 6h);
+                           an empty one leaves it to what gc is told
+  BUILDFLEET_CI_PACKAGE    an archive of scripts/package to install from, when buildfleet is not on PATH
+  BUILDFLEET_CI_STATE      file that tells post.sh the builder's name (default: in the CI system's folder for the job)
 USAGE
 }
 
@@ -35,7 +38,15 @@ name=ci-${GITHUB_RUN_ID:-${CI_JOB_ID:-job}}-$unique
 
 # Noted before it is there, so that a job that ends meanwhile takes it away as well.
 echo "$name" >>"$state"
-buildfleet gc >&2 || echo "setup: what earlier jobs left could not be collected" >&2
 case " $* " in *" --driver "* | *" --driver="*) ;; *) set -- --driver kubernetes "$@" ;; esac
-buildfleet create --name "$name" --ttl "${BUILDFLEET_CI_TTL:-6h}" "$@"
+where=()
+ttl=${BUILDFLEET_CI_TTL-6h}
+if [ -n "$ttl" ]; then set -- "$@" --driver-opt "ttl=$ttl"; fi
+if [ -n "${BUILDFLEET_CI_NAMESPACE-}" ]; then
+  where=(--namespace "$BUILDFLEET_CI_NAMESPACE")
+  set -- "$@" --driver-opt "namespace=$BUILDFLEET_CI_NAMESPACE"
+fi
+# Builders of jobs that nobody was left to take away.
+buildfleet gc "${where[@]}" >&2 || echo "setup: what earlier jobs left could not be collected" >&2
+buildfleet create --name "$name" "$@"
 if [ -n "${GITHUB_ENV-}" ]; then echo "BUILDX_BUILDER=$name" >>"$GITHUB_ENV"; fi

@@ -15,14 +15,13 @@ fn example(name: &str) -> PathBuf {
 
 /// A job, as a runner starts it: in a process group of its own.
 fn job(scene: &Scene, context: &Path) -> Call {
-    let options = format!("--driver-opt namespace={}", scene.namespace().name());
     let build = format!(
         "exec {} docker buildx build --progress plain {}",
         example("with-builder").display(),
         context.display()
     );
-    let call = scene.shell(&build).env("BUILDFLEET_CI_OPTIONS", options).env("CI_JOB_ID", "4711");
-    call.env("BUILDFLEET_CI_TTL", "2s").env("CI_PROJECT_DIR", scene.path("home"))
+    let call = scene.shell(&build).env("BUILDFLEET_CI_NAMESPACE", scene.namespace().name()).env("CI_JOB_ID", "4711");
+    call.env("BUILDFLEET_CI_TTL", "").env("CI_PROJECT_DIR", scene.path("home"))
 }
 
 fn nothing_is_left(scene: &Scene) {
@@ -61,7 +60,7 @@ fn what_a_killed_job_leaves_is_collected_when_its_time_is_over() {
 
     // Somebody else's machine, which knows nothing of the job.
     let other = Scene::beside(&scene);
-    let collect = format!("gc --namespace {}", scene.namespace().name());
+    let collect = format!("gc --namespace {} --ttl 2s --force", scene.namespace().name());
     wait_for("the end of the builder's time", seconds(40), || {
         other.buildfleet(&collect).succeeds();
         scene.namespace().pods().is_empty().then_some(())

@@ -127,7 +127,7 @@ fn follow(name: &str) {
 }
 
 fn install(shell: &mut Shell) {
-    let done = shell.run("buildfleet install --user"); ln -sf $(dirname $(command -v buildfleet))/docker-buildfleet $DOCKER_CONFIG/cli-plugins/docker-buildx");
+    let done = shell.run("buildfleet install --user");
     assert_eq!(done.code, 0, "{done:?}");
 }
 
@@ -149,16 +149,20 @@ impl Place {
         let config = format!("--buildkitd-config {}", config.display());
         let namespace = scene.namespace().name();
         let mut names = vec![
-            ("registry.example.com", registry.clone()),
-            ("--driver local", format!("--driver local {config}")),
             ("--driver-opt namespace=builds", format!("--driver-opt namespace={namespace}")),
+            ("registry.example.com", registry.clone()),
+            (
+                "BUILDFLEET_CI_NAMESPACE=builds",
+                format!("BUILDFLEET_CI_NAMESPACE={namespace} BUILDFLEET_CI_OPTIONS='{config}'"),
+            ),
+            ("--driver local", format!("--driver local {config}")),
             ("--namespace builds", format!("--namespace {namespace}")),
         ];
         if let Some(internal) = internal {
             names.push((INTERNAL, internal.host()));
         } else {
             // With a registry of its own, a guide has a configuration of its own.
-            names[2].1 = format!("{config} {}", names[2].1);
+            names[0].1 = format!("{config} {}", names[0].1);
         }
         Self { names }
     }
@@ -213,4 +217,3 @@ fn base_image() {
         builder.remove();
     });
 }
-
