@@ -31,6 +31,7 @@ mod front;
 mod gc;
 mod history;
 mod inspect;
+mod install;
 mod json;
 mod logs;
 mod ls;
@@ -87,6 +88,8 @@ enum Command {
     Top(top::Args),
     Doctor(doctor::Args),
     DialStdio(dial_stdio::Args),
+    Install(install::InstallArgs),
+    Uninstall(install::UninstallArgs),
     Daemon(daemon::Args),
     Version(version::Args),
     Completion(completion::Args),
@@ -147,6 +150,8 @@ fn execute(cli: Cli) -> Result<(), Failure> {
     let command = match command {
         Command::Completion(args) => return completion::run(&args),
         Command::Man(args) => return man::run(&args, quiet),
+        Command::Install(args) => return install::install(&args, format, quiet),
+        Command::Uninstall(args) => return install::uninstall(&args, format, quiet),
         Command::Version(args) => return block_on(version::run(args, settings.as_ref().ok(), format)),
         command => command,
     };
@@ -175,7 +180,12 @@ fn execute(cli: Cli) -> Result<(), Failure> {
             Command::Doctor(args) => doctor::run(args, &context).await,
             Command::DialStdio(args) => dial_stdio::run(args, &context).await,
             // Done above.
-            Command::Daemon(_) | Command::Version(_) | Command::Completion(_) | Command::Man(_) => Ok(()),
+            Command::Daemon(_)
+            | Command::Version(_)
+            | Command::Completion(_)
+            | Command::Man(_)
+            | Command::Install(_)
+            | Command::Uninstall(_) => Ok(()),
         }
     })
 }
