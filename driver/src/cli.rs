@@ -23,6 +23,7 @@ mod daemon;
 mod dial_stdio;
 mod doctor;
 mod du;
+mod export;
 mod failure;
 mod fields;
 mod files;
@@ -30,7 +31,9 @@ mod filter;
 mod front;
 mod gc;
 mod history;
+mod import;
 mod inspect;
+mod install;
 mod json;
 mod logs;
 mod ls;
@@ -80,6 +83,8 @@ enum Command {
     Stop(stop::Args),
     Rm(rm::Args),
     Gc(gc::Args),
+    Import(import::Args),
+    Export(export::Args),
     Logs(logs::Args),
     Du(du::Args),
     Prune(prune::Args),
@@ -87,6 +92,8 @@ enum Command {
     Top(top::Args),
     Doctor(doctor::Args),
     DialStdio(dial_stdio::Args),
+    Install(install::InstallArgs),
+    Uninstall(install::UninstallArgs),
     Daemon(daemon::Args),
     Version(version::Args),
     Completion(completion::Args),
@@ -147,6 +154,8 @@ fn execute(cli: Cli) -> Result<(), Failure> {
     let command = match command {
         Command::Completion(args) => return completion::run(&args),
         Command::Man(args) => return man::run(&args, quiet),
+        Command::Install(args) => return install::install(&args, format, quiet),
+        Command::Uninstall(args) => return install::uninstall(&args, format, quiet),
         Command::Version(args) => return block_on(version::run(args, settings.as_ref().ok(), format)),
         command => command,
     };
@@ -167,6 +176,8 @@ fn execute(cli: Cli) -> Result<(), Failure> {
             Command::Stop(args) => stop::run(args, &context).await,
             Command::Rm(args) => rm::run(args, &context).await,
             Command::Gc(args) => gc::run(args, &context).await,
+            Command::Import(args) => import::run(args, &context).await,
+            Command::Export(args) => export::run(args, &context).await,
             Command::Logs(args) => logs::run(args, &context).await,
             Command::Du(args) => du::run(args, &context).await,
             Command::Prune(args) => prune::run(args, &context).await,
@@ -175,7 +186,12 @@ fn execute(cli: Cli) -> Result<(), Failure> {
             Command::Doctor(args) => doctor::run(args, &context).await,
             Command::DialStdio(args) => dial_stdio::run(args, &context).await,
             // Done above.
-            Command::Daemon(_) | Command::Version(_) | Command::Completion(_) | Command::Man(_) => Ok(()),
+            Command::Daemon(_)
+            | Command::Version(_)
+            | Command::Completion(_)
+            | Command::Man(_)
+            | Command::Install(_)
+            | Command::Uninstall(_) => Ok(()),
         }
     })
 }

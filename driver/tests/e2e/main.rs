@@ -11,11 +11,15 @@
 //! A program or cluster that is missing fails a test; none is skipped.
 
 mod builds;
+mod ci;
 mod cli;
 mod front;
+mod compose;
+mod guides;
 mod h2spec;
 mod kube;
 mod local;
+mod package;
 mod plugin;
 mod records;
 mod remote;
