@@ -13,8 +13,8 @@
 mod builds;
 mod ci;
 mod cli;
-mod front;
 mod compose;
+mod front;
 mod guides;
 mod h2spec;
 mod kube;

@@ -148,8 +148,9 @@ fn other_ways(scene: &Scene, context: &Path) {
     typed("docker buildx bake --no-cache").succeeds().says("this machine is: x86_64");
     typed("docker builder prune --force").succeeds().says("Total:");
     let nobody = format!("unix://{}", scene.path("nobody.sock").display());
-    let load = typed("docker buildx build --load -t loaded:never .").env("DOCKER_HOST", &nobody).fails();
-    println!("{load}");
+    let load = typed("docker buildx build --load -t loaded:never .").env("DOCKER_HOST", &nobody).fails().with_code(1);
+    let told = format!("ERROR: --load gives the image to docker's engine, and none answers at {nobody}");
+    assert!(load.stdout.is_empty() && load.stderr.starts_with(&told) && load.stderr.lines().count() == 1, "{load}");
     // The real one shows the builder as it is registered, and is asked by the same docker.
     real(scene, "inspect kube").succeeds().says("Driver:        remote").says("linux/amd64*");
     scene.buildx("inspect kube").succeeds().says("kubernetes").says("Driver Options:").says("Pods:");
