@@ -28,10 +28,12 @@ mod failure;
 mod fields;
 mod files;
 mod filter;
+mod front;
 mod gc;
 mod history;
 mod import;
 mod inspect;
+mod install;
 mod json;
 mod logs;
 mod ls;
@@ -90,6 +92,8 @@ enum Command {
     Top(top::Args),
     Doctor(doctor::Args),
     DialStdio(dial_stdio::Args),
+    Install(install::InstallArgs),
+    Uninstall(install::UninstallArgs),
     Daemon(daemon::Args),
     Version(version::Args),
     Completion(completion::Args),
@@ -109,6 +113,12 @@ impl Command {
 
 /// Runs one command and returns what the process ends with.
 pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
+    let args: Vec<OsString> = args.collect();
+    // Its arguments are buildx's, in another grammar, and none of ours is among them.
+    if args.get(1).is_some_and(|word| word == front::NAME) {
+        let arguments: Vec<String> = args[2..].iter().map(|word| word.to_string_lossy().into_owned()).collect();
+        return front::run(&arguments);
+    }
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
         Err(error) => {
@@ -144,6 +154,8 @@ fn execute(cli: Cli) -> Result<(), Failure> {
     let command = match command {
         Command::Completion(args) => return completion::run(&args),
         Command::Man(args) => return man::run(&args, quiet),
+        Command::Install(args) => return install::install(&args, format, quiet),
+        Command::Uninstall(args) => return install::uninstall(&args, format, quiet),
         Command::Version(args) => return block_on(version::run(args, settings.as_ref().ok(), format)),
         command => command,
     };
@@ -174,7 +186,12 @@ fn execute(cli: Cli) -> Result<(), Failure> {
             Command::Doctor(args) => doctor::run(args, &context).await,
             Command::DialStdio(args) => dial_stdio::run(args, &context).await,
             // Done above.
-            Command::Daemon(_) | Command::Version(_) | Command::Completion(_) | Command::Man(_) => Ok(()),
+            Command::Daemon(_)
+            | Command::Version(_)
+            | Command::Completion(_)
+            | Command::Man(_)
+            | Command::Install(_)
+            | Command::Uninstall(_) => Ok(()),
         }
     })
 }

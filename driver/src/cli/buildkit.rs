@@ -39,6 +39,10 @@ pub(super) struct Chosen {
 }
 
 impl Chosen {
+    pub(super) fn by_name(name: String) -> Self {
+        Self { name: Some(name), builder: None }
+    }
+
     pub(super) fn given(self) -> Option<String> {
         self.name.or(self.builder)
     }

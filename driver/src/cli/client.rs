@@ -150,6 +150,17 @@ fn unreachable(error: LaunchError) -> Failure {
     }
 }
 
+/// For what the user has set a limit to.
+pub(super) async fn within<T>(
+    limit: Option<Duration>,
+    call: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    match limit {
+        Some(limit) => tokio::time::timeout(limit, call).await.unwrap_or_else(|_| Err(Failure::no_answer(limit))),
+        None => call.await,
+    }
+}
+
 async fn bounded<T>(call: impl Future<Output = Result<Response<T>, Status>>) -> Result<T, Failure> {
     match tokio::time::timeout(ANSWER, call).await {
         Ok(Ok(response)) => Ok(response.into_inner()),

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use buildfleet_proto::fleet::{Builder, Change, CreateRequest, LeaveRequest, RemoveRequest};
 
+use super::buildx::Telling;
 use super::choice::{Given, choose};
 use super::client::{Client, called};
 use super::failure::Failure;
@@ -16,7 +17,7 @@ use crate::options::with_files;
 
 /// How manifests are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Manifests {
+pub(super) enum Manifests {
     Yaml,
 }
 
@@ -24,72 +25,78 @@ enum Manifests {
 ///
 /// Prints the builder's name. Where docker buildx is installed, the builder is registered there too, with one `remote`
 /// node per node.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 pub(super) struct Args {
     /// The builder's name; without it, one is invented
     #[arg(long, value_name = "NAME", required_if_eq_any([("append", "true"), ("leave", "true")]))]
-    name: Option<String>,
+    pub(super) name: Option<String>,
     /// kubernetes, local or remote; without it, kubernetes if there is a kubeconfig, else local
     #[arg(long)]
-    driver: Option<String>,
+    pub(super) driver: Option<String>,
     /// Options of the driver, as in replicas=2,namespace=builds; may be repeated
     #[arg(long, value_name = "KEY=VALUE,...")]
-    driver_opt: Vec<String>,
+    pub(super) driver_opt: Vec<String>,
     /// The node to create, change or remove; without it, NAME0, NAME1, ...
     #[arg(long, value_name = "NAME", required_if_eq("leave", "true"))]
-    node: Option<String>,
+    pub(super) node: Option<String>,
     /// Add a node to a builder that exists
     #[arg(long, conflicts_with = "leave")]
-    append: bool,
+    pub(super) append: bool,
     /// Remove a node, with its pods, from a builder
     #[arg(long, conflicts_with_all = ["driver", "driver_opt", "platform", "buildkitd_flags", "buildkitd_config", "bootstrap", "use_it",
         "timeout", "kubeconfig", "context", "dry_run", "endpoint", "diff", "attach"])]
-    leave: bool,
+    pub(super) leave: bool,
     /// Platforms that builds of the node are for, as in linux/amd64,linux/arm64; may be repeated
     #[arg(long, value_name = "PLATFORM,...")]
-    platform: Vec<String>,
+    pub(super) platform: Vec<String>,
     /// Arguments of buildkitd, in a shell's quoting
     #[arg(long, value_name = "FLAGS", allow_hyphen_values = true)]
-    buildkitd_flags: Option<String>,
+    pub(super) buildkitd_flags: Option<String>,
     /// buildkitd's configuration, a TOML file; the certificates and keys of registries that it names come along
     #[arg(long, value_name = "FILE", visible_alias = "config")]
-    buildkitd_config: Option<PathBuf>,
+    pub(super) buildkitd_config: Option<PathBuf>,
     /// Start the node's pods and wait until they are ready; what was created is removed again when they do not start
     #[arg(long)]
-    bootstrap: bool,
+    pub(super) bootstrap: bool,
     /// Make the builder the current one
     #[arg(long = "use")]
-    use_it: bool,
+    pub(super) use_it: bool,
     /// How long the node's pods may take to start, as in 90s or 5m: short for --driver-opt timeout=DURATION
     #[arg(long, value_name = "DURATION")]
-    timeout: Option<String>,
+    pub(super) timeout: Option<String>,
     /// The kubeconfig file to take the cluster from, instead of $KUBECONFIG and ~/.kube/config
     #[arg(long, value_name = "FILE")]
-    kubeconfig: Option<PathBuf>,
+    pub(super) kubeconfig: Option<PathBuf>,
     /// The context in the kubeconfig; without it, its current one at this moment
     #[arg(long, value_name = "NAME")]
-    context: Option<String>,
+    pub(super) context: Option<String>,
     /// Only check what is given; with `--output yaml`, print the objects that would be made
     #[arg(long)]
-    dry_run: bool,
+    pub(super) dry_run: bool,
     /// Only show what the node's next start would change in the cluster
     #[arg(long, conflicts_with_all = ["bootstrap", "output"])]
-    diff: bool,
+    pub(super) diff: bool,
     /// The shape of what `--dry-run` prints
     #[arg(long, short, value_enum, value_name = "FORMAT", requires = "dry_run")]
-    output: Option<Manifests>,
+    pub(super) output: Option<Manifests>,
     /// Use pods that somebody else runs: deployment/NAME, statefulset/NAME or pod/NAME. They are never changed
     #[arg(long, value_name = "KIND/NAME")]
-    attach: Option<String>,
+    pub(super) attach: Option<String>,
     /// Give these options to everybody who uses the node's pods, or take over what buildfleet did not make; with --leave as in
     /// `rm --force`
     #[arg(long)]
-    force: bool,
+    pub(super) force: bool,
     /// With --leave: keep the volumes of the node's pods, which a later node of its name takes up again
     #[arg(long, requires = "leave")]
-    keep_state: bool,
+    pub(super) keep_state: bool,
     /// The address of a buildkitd for the remote driver: unix:///path or tcp://host:port
-    endpoint: Option<String>,
+    pub(super) endpoint: Option<String>,
+    /// The command is buildx's: a builder that buildx does not know is none.
+    #[arg(skip)]
+    pub(super) as_buildx: bool,
+    /// buildx's own `--timeout`.
+    #[arg(skip)]
+    pub(super) status_timeout: Option<String>,
 }
 
 pub(super) async fn run(args: Args, context: &Context) -> Result<(), Failure> {
@@ -100,6 +107,7 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<(), Failure> {
     let name = args.name.clone().unwrap_or_default();
     let (bootstrap, dry_run, use_it) = (args.bootstrap, args.dry_run, args.use_it);
     let (diff, manifests) = (args.diff, args.output.is_some());
+    let (as_buildx, status_timeout) = (args.as_buildx, args.status_timeout.clone());
     let before = match client.list().await?.into_iter().find(|builder| builder.name == name.to_ascii_lowercase()) {
         None if args.append => {
             client.inspect(&name).await?;
@@ -133,22 +141,39 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<(), Failure> {
         context.info("nothing was created: --dry-run is given");
         return Ok(());
     }
+    let made = Made {
+        builder: builder.name.clone(),
+        node: created.node,
+        whole: before.is_none(),
+        takes_up_state: created.takes_up_state,
+    };
+    let is_new = before.as_ref().is_none_or(|old| old.nodes.iter().all(|node| node.name != made.node));
+    let telling = Telling { node: &made.node, use_it, timeout: status_timeout.as_deref() };
     if bootstrap {
-        let is_new = |name: &str| before.as_ref().is_none_or(|old| old.nodes.iter().all(|node| node.name != name));
-        let started = start::bootstrap(&mut client, context, &builder.name, &created.node).await;
-        if let Err(failure) = started {
-            if failure.is_interrupted() || !is_new(&created.node) {
+        if let Err(failure) = start::bootstrap(&mut client, context, &builder.name, &made.node).await {
+            if failure.is_interrupted() || !is_new {
                 // It stays, so that it can be followed or changed again, and buildx has to know it.
-                buildx::register(context, &mut client, tool, &builder, &created.node, use_it).await;
+                if let Err(unregistered) = buildx::register(&mut client, tool, &builder, telling).await {
+                    unregistered.tell(context);
+                }
             } else {
-                let state = created.takes_up_state;
-                undo(&mut client, context, (&builder.name, &created.node), before.is_none(), state).await;
+                made.undo(&mut client, context, "its pods did not start").await;
             }
             return Err(failure);
         }
         builder = client.inspect(&builder.name).await?;
     }
-    buildx::register(context, &mut client, tool, &builder, &created.node, use_it).await;
+    match buildx::register(&mut client, tool, &builder, telling).await {
+        Ok(()) => {}
+        Err(unregistered) if as_buildx => {
+            let failure = unregistered.undo().await;
+            if is_new {
+                made.undo(&mut client, context, "docker buildx does not know it").await;
+            }
+            return Err(failure);
+        }
+        Err(unregistered) => unregistered.tell(context),
+    }
     match context.format {
         Format::Text => print(format!("{}\n", builder.name)),
         Format::Json => print(json_line(&BuilderView::from(builder))?),
@@ -227,23 +252,34 @@ fn differences(changes: &[Change]) -> String {
     changes.iter().map(|change| format!("{}:\n{}", change.object, change.unified_diff)).collect()
 }
 
-/// Takes back what this command made, so that a failed `create --bootstrap` leaves nothing behind.
-async fn undo(client: &mut Client, context: &Context, (builder, node): (&str, &str), whole: bool, keep_state: bool) {
-    let what = if whole { called(builder) } else { format!("node {node}") };
-    let (builder, node) = (builder.to_owned(), node.to_owned());
-    let stream = if whole {
-        // By force would be to take it from others.
-        client.remove(RemoveRequest { builder, keep_state, forget: true, ..RemoveRequest::default() }).await
-    } else {
-        client.leave(LeaveRequest { builder, node, keep_state, force: false }).await
-    };
-    let undone = match stream {
-        Ok(stream) => follow(stream, Style::Quiet).await,
-        Err(failure) => Err(failure),
-    };
-    match undone {
-        Ok(()) => context.info(&format!("{what} was removed again, because its pods did not start")),
-        Err(failure) => context.failed(&failure.doing(format!("remove {what} again"))),
+/// What this command made.
+struct Made {
+    builder: String,
+    node: String,
+    /// The node is the first of its builder.
+    whole: bool,
+    takes_up_state: bool,
+}
+
+impl Made {
+    /// Takes it back, so that a `create` that failed leaves nothing behind.
+    async fn undo(self, client: &mut Client, context: &Context, why: &str) {
+        let Self { builder, node, whole, takes_up_state: keep_state } = self;
+        let what = if whole { called(&builder) } else { format!("node {node}") };
+        let stream = if whole {
+            // By force would be to take it from others.
+            client.remove(RemoveRequest { builder, keep_state, forget: true, ..RemoveRequest::default() }).await
+        } else {
+            client.leave(LeaveRequest { builder, node, keep_state, force: false }).await
+        };
+        let undone = match stream {
+            Ok(stream) => follow(stream, Style::Quiet).await,
+            Err(failure) => Err(failure),
+        };
+        match undone {
+            Ok(()) => context.info(&format!("{what} was removed again, because {why}")),
+            Err(failure) => context.failed(&failure.doing(format!("remove {what} again"))),
+        }
     }
 }
 

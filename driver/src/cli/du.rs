@@ -1,12 +1,13 @@
 //! `buildfleet du`: the cache records of all pods.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use buildfleet_proto::buildkit::{DiskUsageRequest, UsageRecord};
 use futures::future::try_join_all;
 use serde::Serialize;
 
 use super::buildkit::{self, Chosen};
+use super::client::within;
 use super::failure::Failure;
 use super::fields::{Column, Row};
 use super::filter::CacheFilters;
@@ -18,13 +19,16 @@ use super::{Context, units};
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
-    builder: Chosen,
+    pub(super) builder: Chosen,
     /// Only records of this kind, as in type=regular, id=x or until=24h; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
-    filter: Vec<String>,
+    pub(super) filter: Vec<String>,
     /// All that is known of each record
     #[arg(long)]
-    verbose: bool,
+    pub(super) verbose: bool,
+    /// How long the status may take to load, for buildx's own `--timeout`.
+    #[arg(skip)]
+    pub(super) limit: Option<Duration>,
 }
 
 /// As `docker buildx du --format json` has it, and three fields of our own.
@@ -76,7 +80,7 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<(), Failure> {
         return Err(Failure::usage("--format and --verbose cannot be used together"));
     }
     let filters = CacheFilters::parse(&args.filter)?;
-    let (builder, nodes) = buildkit::connect(context, args.builder.given()).await?;
+    let (builder, nodes) = within(args.limit, buildkit::connect(context, args.builder.given())).await?;
     let asking = nodes.iter().map(|node| async {
         let mut control = node.control();
         let request = DiskUsageRequest { filter: filters.wanted(), age_limit: filters.unused_for() };
@@ -228,8 +232,6 @@ fn summary(found: &[Found]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use buildfleet_proto::Timestamp;
 
     use super::*;

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use serde_json::Value;
 
 use super::failure::Failure;
-use super::table::{columns, printable};
+use super::table::{columns, padded, printable};
 
 /// What is accepted, for errors.
 const ACCEPTED: &str = "accepted are text, json, and for lists fields as in '{{.Name}}', '{{json .}}', '{{json .Name}}' \
@@ -138,13 +138,23 @@ impl Template {
             let failure = Failure::usage(unknown.join("\n"));
             return Err(failure.hint(format!("the fields are {}", names.join(", "))));
         }
+        Ok(self.written(known, rows, columns))
+    }
+
+    /// The same with docker's spaces at the ends of a table's lines; `None` when there is no such field.
+    pub(super) fn render_as_docker(&self, known: &[Column], rows: &[Row]) -> Option<String> {
+        let has_all = self.fields().all(|name| place(known, name).is_some());
+        has_all.then(|| self.written(known, rows, padded))
+    }
+
+    fn written(&self, known: &[Column], rows: &[Row], table: fn(&[Vec<String>], usize, usize) -> String) -> String {
         let lines = rows.iter().map(|row| self.line(known, row));
         if !self.table {
-            return Ok(lines.map(|line| line + "\n").collect());
+            return lines.map(|line| line + "\n").collect();
         }
         let split = |line: String| line.split('\t').map(str::to_owned).collect::<Vec<_>>();
-        let table: Vec<Vec<String>> = std::iter::once(self.header(known)).chain(lines).map(split).collect();
-        Ok(columns(&table, 10, 3))
+        let rows: Vec<Vec<String>> = std::iter::once(self.header(known)).chain(lines).map(split).collect();
+        table(&rows, 10, 3)
     }
 
     fn fields(&self) -> impl Iterator<Item = &str> {

@@ -106,7 +106,7 @@ fn csv(part: &str) -> String {
 }
 
 /// Go's spelling of a duration.
-fn nanoseconds(text: &str) -> Option<i64> {
+pub(super) fn nanoseconds(text: &str) -> Option<i64> {
     let (mut total, mut rest) = (0_f64, text);
     if rest.is_empty() {
         return None;

@@ -1,8 +1,11 @@
 //! `buildfleet inspect`: all that is known of one builder.
 
+use std::time::Duration;
+
 use buildfleet_proto::Timestamp;
 use buildfleet_proto::fleet::{Builder, BuildkitdConfig, Node, Placement};
 
+use super::client::within;
 use super::failure::Failure;
 use super::json::{BuilderView, is_mixed};
 use super::output::{Format, json_line, print};
@@ -14,19 +17,22 @@ use super::{Context, platforms, start};
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The builder; without it, $BUILDFLEET_BUILDER or the current one
-    name: Option<String>,
+    pub(super) name: Option<String>,
     /// Start the builder's pods first and wait until they are ready
     #[arg(long)]
-    bootstrap: bool,
+    pub(super) bootstrap: bool,
     /// Show how pods are chosen, and where the latest builds went and why
     #[arg(long)]
-    placement: bool,
+    pub(super) placement: bool,
+    /// How long the status may take to load, for buildx's own `--timeout`.
+    #[arg(skip)]
+    pub(super) limit: Option<Duration>,
 }
 
 pub(super) async fn run(args: Args, context: &Context) -> Result<(), Failure> {
     let mut client = context.client().await?;
     let name = context.builder(args.name);
-    let mut builder = client.inspect(&name).await?;
+    let mut builder = within(args.limit, client.inspect(&name)).await?;
     if args.bootstrap {
         start::bootstrap(&mut client, context, &builder.name, "").await?;
         builder = client.inspect(&builder.name).await?;

@@ -45,7 +45,7 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<(), Failure> {
 }
 
 /// buildx's fields, and where to connect to.
-const COLUMNS: [Column; 8] = [
+pub(super) const COLUMNS: [Column; 8] = [
     Column { name: "Name", header: "NAME/NODE" },
     Column { name: "DriverEndpoint", header: "DRIVER/ENDPOINT" },
     Column { name: "LastActivity", header: "LAST ACTIVITY" },

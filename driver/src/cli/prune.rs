@@ -1,7 +1,7 @@
 //! `buildfleet prune`: takes cache records away from all pods.
 
 use std::io::{BufRead, IsTerminal, Write};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use buildfleet_proto::buildkit::{PruneRequest, UsageRecord};
 use futures::StreamExt;
@@ -9,6 +9,7 @@ use futures::stream::FuturesUnordered;
 use tokio::sync::mpsc;
 
 use super::buildkit::{self, Chosen, NodeApi};
+use super::client::within;
 use super::du::{Found, HEADER};
 use super::failure::Failure;
 use super::filter::CacheFilters;
@@ -22,28 +23,31 @@ use super::{Context, units};
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
-    builder: Chosen,
+    pub(super) builder: Chosen,
     /// Also what frontends and the builds themselves keep
     #[arg(long, short)]
-    all: bool,
+    pub(super) all: bool,
     /// Only records of this kind, as in type=regular, id=x or until=24h; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
-    filter: Vec<String>,
+    pub(super) filter: Vec<String>,
     /// What each pod may always keep
     #[arg(long, value_name = "SIZE", value_parser = units::parse_size, visible_alias = "keep-storage")]
-    reserved_space: Option<i64>,
+    pub(super) reserved_space: Option<i64>,
     /// What each pod may keep at most
     #[arg(long, value_name = "SIZE", value_parser = units::parse_size)]
-    max_used_space: Option<i64>,
+    pub(super) max_used_space: Option<i64>,
     /// What is to be free on each pod's disk afterwards
     #[arg(long, value_name = "SIZE", value_parser = units::parse_size)]
-    min_free_space: Option<i64>,
+    pub(super) min_free_space: Option<i64>,
     /// Do not ask first
     #[arg(long, short)]
-    force: bool,
+    pub(super) force: bool,
     /// All that is known of each record
     #[arg(long)]
-    verbose: bool,
+    pub(super) verbose: bool,
+    /// How long the status may take to load, for buildx's own `--timeout`.
+    #[arg(skip)]
+    pub(super) limit: Option<Duration>,
 }
 
 pub(super) async fn run(args: Args, context: &Context) -> Result<(), Failure> {
@@ -56,7 +60,7 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<(), Failure> {
         max_used_space: args.max_used_space.unwrap_or(0),
         min_free_space: args.min_free_space.unwrap_or(0),
     };
-    let (builder, nodes) = buildkit::connect(context, args.builder.given()).await?;
+    let (builder, nodes) = within(args.limit, buildkit::connect(context, args.builder.given())).await?;
     if !args.force && !confirmed(&builder.name, args.all)? {
         context.info("nothing was removed");
         return Ok(());

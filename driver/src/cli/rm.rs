@@ -57,20 +57,24 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<(), Failure> {
 }
 
 /// A node in trouble is not: its pods may run where nobody sees them now.
-fn is_inactive(builder: &Builder) -> bool {
+pub(super) fn is_inactive(builder: &Builder) -> bool {
     builder.nodes.iter().all(|node| matches!(node.status.as_str(), "inactive" | "stopped"))
+}
+
+/// Removes a builder here and in docker buildx.
+pub(super) async fn take_away(client: &mut Client, context: &Context, request: RemoveRequest) -> Result<(), Failure> {
+    let name = request.builder.clone();
+    let stream = client.remove(request).await?;
+    follow_or_interrupt(stream, context.progress).await?;
+    buildx::forget(context, client, &name).await;
+    Ok(())
 }
 
 async fn remove(client: &mut Client, context: &Context, request: RemoveRequest) -> Result<(), Failure> {
     let name = &request.builder.clone();
-    let removed = match client.remove(request).await {
-        Ok(stream) => follow_or_interrupt(stream, context.progress).await,
-        Err(failure) => Err(failure),
-    };
-    if let Err(failure) = removed {
+    if let Err(failure) = take_away(client, context, request).await {
         return Err(client.with_what_there_is(failure.doing(format!("remove {}", called(name)))).await);
     }
-    buildx::forget(context, client, name).await;
     match context.format {
         Format::Text => context.said(&format!("{name} removed")),
         Format::Json => print(json_line(&Done { name, result: "removed" })?)?,

@@ -3,6 +3,12 @@
 /// Rows whose cells line up. A column is as wide as its widest cell and the padding, and at least `min` wide; the last
 /// cell of a row is not padded.
 pub(super) fn columns(rows: &[Vec<String>], min: usize, padding: usize) -> String {
+    let padded = padded(rows, min, padding);
+    padded.lines().map(|line| line.trim_end().to_owned() + "\n").collect()
+}
+
+/// The same with the spaces before an empty last cell, as docker prints them.
+pub(super) fn padded(rows: &[Vec<String>], min: usize, padding: usize) -> String {
     let mut widths: Vec<usize> = Vec::new();
     for row in rows {
         for (i, cell) in row.iter().enumerate() {
@@ -15,12 +21,10 @@ pub(super) fn columns(rows: &[Vec<String>], min: usize, padding: usize) -> Strin
     }
     let mut text = String::new();
     for row in rows {
-        let mut line = String::new();
-        for (cell, width) in row.iter().zip(&widths) {
-            let cell = printable(cell);
-            line.push_str(&format!("{cell:width$}"));
+        for (at, (cell, width)) in row.iter().zip(&widths).enumerate() {
+            let width = if at + 1 < row.len() { *width } else { 0 };
+            text.push_str(&format!("{:width$}", printable(cell)));
         }
-        text.push_str(line.trim_end());
         text.push('\n');
     }
     text

@@ -9,6 +9,7 @@ mod drain;
 mod drift;
 mod failures;
 mod gc;
+mod image;
 mod import;
 mod in_cluster;
 mod job;

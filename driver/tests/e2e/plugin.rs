@@ -1,17 +1,30 @@
-//! `docker buildfleet`: the plugin, run by the real docker command line.
+//! The plugins, run by the real docker command line before the real buildx.
+
+mod install;
+mod relay;
+mod speed;
+mod terminal;
 
 use std::os::unix::fs::symlink;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::support::scene::Scene;
 use crate::support::tools::BUILDFLEET;
 
+/// Beside the program under test.
+fn program() -> PathBuf {
+    let plugin = Path::new(BUILDFLEET).with_file_name("docker-buildfleet");
+    assert!(plugin.is_file(), "no {}: build the whole workspace", plugin.display());
+    plugin
+}
+
+/// Where `install` puts it when docker's own buildx lies among the user's plugins, as it does in a scene.
+const DIR: &str = "docker/buildfleet/cli-plugins";
+
 #[test]
 fn docker_runs_buildfleet_as_its_plugin() {
     let scene = Scene::local();
-    let plugin = Path::new(BUILDFLEET).with_file_name("docker-buildfleet");
-    assert!(plugin.is_file(), "no {}: build the whole workspace", plugin.display());
-    symlink(&plugin, scene.path("docker/cli-plugins/docker-buildfleet")).expect("a directory of our own");
+    symlink(program(), scene.path("docker/cli-plugins/docker-buildfleet")).expect("a directory of our own");
 
     let version = scene.shell("buildfleet version").succeeds();
     scene.shell("docker buildfleet version").succeeds().says(version.word().lines().next().expect("a line"));

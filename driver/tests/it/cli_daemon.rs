@@ -129,7 +129,7 @@ impl Machine {
             "#!/bin/sh\ncd {dir}\n[ \"$1\" = buildx ] && shift\ncase $1 in\n\
              version) echo github.com/docker/buildx v0; exit 0;;\n\
              inspect) cat \"$2\" 2>/dev/null && exit 0; echo \"ERROR: no builder \\\"$2\\\" found\" >&2; exit 1;;\nesac\n\
-             echo \"$@\" >>told\ncase $1 in create) {create};; esac\n",
+             echo \"$@\" >>told\n[ -f \"on-$1\" ] && . \"./on-$1\"\ncase $1 in create) {create};; esac\n",
             dir = dir.display()
         );
         let program = self.home.path().join("docker");

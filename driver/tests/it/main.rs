@@ -14,6 +14,8 @@ mod cli_buildx;
 mod cli_changes;
 mod cli_daemon;
 mod cli_doctor;
+mod cli_front;
+mod cli_front_ls;
 mod cli_records;
 mod daemon;
 mod daemon_process;

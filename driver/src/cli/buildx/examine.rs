@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use buildfleet_proto::fleet::finding::Verdict;
+use buildfleet_shim::plugin::{BUILDFLEET, BUILDX};
+use buildfleet_shim::real::{FILE, Remembered};
 use tokio::time::Instant;
 
 use super::find::{Found, VERSION, directories, find};
@@ -52,11 +54,27 @@ pub(in crate::cli) async fn examine(settings: &Settings, environment: &impl Envi
 
 /// The first directory that has a plugin wins.
 fn order(directories: &[PathBuf]) -> Seen {
-    let having = having(directories, "docker-buildx");
-    match &having[..] {
-        [] => Seen::new(Verdict::Note, "plugin order", "no directory for docker's plugins has docker-buildx"),
-        [one] => Seen::new(Verdict::Works, "plugin order", format!("docker finds buildx in {} alone", one.display())),
-        [first, hidden @ ..] => {
+    let having = having(directories, BUILDX);
+    let our_dir = having.iter().find(|dir| is_our_plugin(&dir.join(BUILDX)));
+    match (&having[..], our_dir) {
+        ([], _) => Seen::new(Verdict::Note, "plugin order", "no directory for docker's plugins has docker-buildx"),
+        ([first, ..], Some(ours)) if first == ours => before(first),
+        ([first, ..], Some(ours)) => Seen {
+            hint: "`buildfleet install` puts a directory before it".to_owned(),
+            ..Seen::new(
+                Verdict::Warning,
+                "plugin order",
+                format!(
+                    "docker takes buildx from {}, which hides buildfleet's plugin in {}",
+                    first.display(),
+                    ours.display()
+                ),
+            )
+        },
+        ([one], None) => {
+            Seen::new(Verdict::Works, "plugin order", format!("docker finds buildx in {} alone", one.display()))
+        }
+        ([first, hidden @ ..], None) => {
             let hidden: Vec<String> = hidden.iter().map(|dir| dir.display().to_string()).collect();
             let text =
                 format!("docker takes buildx from {}, which hides that in {}", first.display(), hidden.join(", "));
@@ -65,8 +83,33 @@ fn order(directories: &[PathBuf]) -> Seen {
     }
 }
 
+/// What our plugin in `dir` hands commands on to, by what `install` has noted beside it.
+fn before(dir: &Path) -> Seen {
+    let plugin = format!("docker buildx is buildfleet's plugin in {}", dir.display());
+    let (verdict, text) = match Remembered::read(dir) {
+        Some(real) if real.fits() => {
+            (Verdict::Works, format!("{plugin}, which stands before {} ({})", real.path().display(), real.version()))
+        }
+        Some(real) => (
+            Verdict::Warning,
+            format!(
+                "{plugin}; {} is no longer what its {FILE} says: docker waits longer for the plugin's name",
+                real.path().display()
+            ),
+        ),
+        None => (Verdict::Warning, format!("{plugin}, without a {FILE}: it looks for the real one each time")),
+    };
+    let hint = if verdict == Verdict::Works { "" } else { "run `buildfleet install` again" };
+    Seen { hint: hint.to_owned(), ..Seen::new(verdict, "plugin order", text) }
+}
+
+/// By the program's name, which a link leads to.
+fn is_our_plugin(path: &Path) -> bool {
+    path.canonicalize().is_ok_and(|program| program.file_name().is_some_and(|name| name == BUILDFLEET))
+}
+
 fn ours(directories: &[PathBuf]) -> Seen {
-    let having = having(directories, "docker-buildfleet");
+    let having = having(directories, BUILDFLEET);
     match having.first() {
         Some(first) => Seen::new(Verdict::Works, "docker buildfleet", format!("by the plugin in {}", first.display())),
         None => {
@@ -102,5 +145,34 @@ mod tests {
             "{text}"
         );
         assert_eq!(ours(&dirs).verdict, Verdict::Works);
+    }
+    #[test]
+    fn our_plugin_is_told_by_where_it_stands_and_what_it_stands_before() {
+        use std::os::unix::fs::symlink;
+        let home = tempfile::tempdir().expect("a directory");
+        let dirs: Vec<PathBuf> = ["first", "second"].iter().map(|name| home.path().join(name)).collect();
+        dirs.iter().for_each(|dir| std::fs::create_dir(dir).expect("ours"));
+        let (program, real) = (home.path().join(BUILDFLEET), dirs[1].join(BUILDX));
+        std::fs::write(&program, "").expect("ours");
+        std::fs::write(&real, "one").expect("ours");
+        symlink(&program, dirs[0].join(BUILDX)).expect("ours");
+        let told = |dirs: &[PathBuf]| {
+            let seen = order(dirs);
+            (seen.verdict, seen.text, seen.hint)
+        };
+        let (verdict, text, hint) = told(&dirs);
+        assert!(verdict == Verdict::Warning && text.contains("without a buildfleet.json"), "{text}");
+        assert_eq!(hint, "run `buildfleet install` again");
+        let noted = Remembered::of(&real, "v0.36.0").expect("it is there").to_json().expect("text");
+        std::fs::write(dirs[0].join(FILE), noted).expect("ours");
+        let (verdict, text, hint) = told(&dirs);
+        let wanted = format!("which stands before {} (v0.36.0)", real.display());
+        assert!(verdict == Verdict::Works && text.ends_with(&wanted) && hint.is_empty(), "{text}");
+        std::fs::write(&real, "another").expect("ours");
+        let (verdict, text, _) = told(&dirs);
+        assert!(verdict == Verdict::Warning && text.contains("is no longer what its buildfleet.json says"), "{text}");
+        let (verdict, text, hint) = told(&[dirs[1].clone(), dirs[0].clone()]);
+        assert!(verdict == Verdict::Warning && text.contains("which hides buildfleet's plugin in"), "{text}");
+        assert!(hint.contains("buildfleet install"), "{hint}");
     }
 }

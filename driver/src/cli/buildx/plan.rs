@@ -103,6 +103,26 @@ pub(super) fn register(
     steps
 }
 
+/// The calls that take back what [`register`] has told of a node before one of its calls failed.
+pub(super) fn undo(builder: &str, known: Option<&Known>, changed: &str) -> Vec<Step> {
+    match known {
+        None => forget(builder),
+        Some(known) if known.node(changed).is_none() => vec![leave_step(builder, changed)],
+        Some(_) => Vec::new(),
+    }
+}
+
+/// Has buildx load the status of each node that is told within this time.
+pub(super) fn bound(steps: &mut [Step], timeout: &str) {
+    for step in steps.iter_mut().filter(|step| makes_a_node(step)) {
+        step.insert(1, format!("--timeout={timeout}"));
+    }
+}
+
+pub(super) fn makes_a_node(step: &Step) -> bool {
+    step.first().is_some_and(|word| word == "create") && !step.iter().any(|word| word == "--leave")
+}
+
 /// The calls after a node has left.
 pub(super) fn leave(builder: &str, known: &Known, node: &str) -> Vec<Step> {
     match known.nodes.as_slice() {

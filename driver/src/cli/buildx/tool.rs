@@ -62,18 +62,40 @@ impl Tool {
         said.is_ok_and(|text| text.contains("github.com/docker/buildx"))
     }
 
-    /// What it prints to stdout.
-    pub(super) async fn call(&self, arguments: &[String], deadline: Instant) -> Result<String, ToolError> {
+    /// Its command line, with all that this process has: its environment, terminal and directory.
+    pub(in crate::cli) fn command(&self, arguments: &[String]) -> Command {
         let mut command = Command::new(&self.program);
         if self.by_docker {
             command.arg("buildx");
         }
-        command.args(arguments).stdin(Stdio::null()).kill_on_drop(true);
+        command.args(arguments).kill_on_drop(true);
         PLUGIN_VARIABLES.iter().for_each(|name| {
             command.env_remove(name);
         });
         // What stands before buildx would come back here.
         command.env(buildfleet_shim::SHIM, "off");
+        command
+    }
+
+    /// What it prints to stdout.
+    pub(super) async fn call(&self, arguments: &[String], deadline: Instant) -> Result<String, ToolError> {
+        self.said(self.command(arguments), deadline).await
+    }
+
+    /// The same with another directory for its store.
+    pub(super) async fn call_in(
+        &self,
+        store: &Path,
+        arguments: &[String],
+        deadline: Instant,
+    ) -> Result<String, ToolError> {
+        let mut command = self.command(arguments);
+        command.env("BUILDX_CONFIG", store);
+        self.said(command, deadline).await
+    }
+
+    async fn said(&self, mut command: Command, deadline: Instant) -> Result<String, ToolError> {
+        command.stdin(Stdio::null());
         let output = match timeout_at(deadline, command.output()).await {
             Ok(Ok(output)) => output,
             Ok(Err(source)) => return Err(ToolError::Spawn { program: self.program.clone(), source }),
