@@ -211,7 +211,9 @@ mod tests {
 
     #[test]
     fn help_and_other_commands_are_the_real_one_s() {
-        for line in ["", "--help", "create --help", "-D create -h", "rm a --help", "build .", "version", "imagetools inspect x"] {
+        for line in
+            ["", "--help", "create --help", "-D create -h", "rm a --help", "build .", "version", "imagetools inspect x"]
+        {
             assert_eq!(read(&words(line)), Ok(Line::Theirs), "{line}");
         }
     }
