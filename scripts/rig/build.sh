@@ -4,7 +4,7 @@
 # Debian's programs are unpacked rather than installed, so that no service starts and nothing changes on the machine.
 # Every component has a stamp of what it was made from; a component with a matching stamp is not touched.
 
-rig_components=(runc buildkit buildx containerd kube h2spec docker debian engine)
+rig_components=(runc buildkit buildx compose containerd kube h2spec docker debian engine)
 
 # pin COMPONENT MODULE: the version in the component's go.mod, the only place where it is written.
 pin() { awk -v m="$2" '$1 == m {print $2; exit} $1 == "require" && $2 == m {print $3; exit}' "$rig_source/$1/go.mod"; }
@@ -30,6 +30,11 @@ build_buildkit() {
 build_buildx() {
   local m=github.com/docker/buildx
   CGO_ENABLED=0 go_install buildx -ldflags "-s -w -X $m/version.Version=$(pin buildx $m)" -o "$bin/docker-buildx" $m/cmd/buildx
+}
+
+build_compose() {
+  local m=github.com/docker/compose/v5
+  CGO_ENABLED=0 go_install compose -ldflags "-s -w -X $m/internal.Version=$(pin compose $m)" -o "$bin/docker-compose" $m/cmd
 }
 
 build_containerd() {

@@ -11,10 +11,14 @@
 //! A program or cluster that is missing fails a test; none is skipped.
 
 mod builds;
+mod ci;
 mod cli;
+mod compose;
+mod guides;
 mod h2spec;
 mod kube;
 mod local;
+mod package;
 mod plugin;
 mod records;
 mod remote;

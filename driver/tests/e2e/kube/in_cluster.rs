@@ -5,18 +5,12 @@ use std::path::Path;
 use serde_json::json;
 
 use crate::support::account::{ACCOUNT, Account};
-use crate::support::call::Call;
 use crate::support::clock::seconds;
 use crate::support::scene::Scene;
-use crate::support::tools::{BUILDFLEET, cluster};
+use crate::support::tools::{BUILDFLEET, service_environment};
 
 /// This pod runs on this machine, as all do, and so it runs this machine's program with this machine's libraries.
 fn run_pod(scene: &Scene) {
-    let endpoint = |field: &str| {
-        let path = format!("--output=jsonpath={{.subsets[0]{field}}}");
-        let get = Call::new(&cluster().kubectl).words("get endpoints kubernetes --namespace default").arg(path);
-        get.succeeds().word().to_owned()
-    };
     let programs = Path::new(BUILDFLEET).parent().expect("a program is in a directory");
     let volumes = [
         ("programs", programs, "/programs"),
@@ -27,6 +21,8 @@ fn run_pod(scene: &Scene) {
         volumes.iter().map(|(name, _, to)| json!({ "name": name, "mountPath": to, "readOnly": true })).collect();
     let volumes: Vec<_> =
         volumes.iter().map(|(name, from, _)| json!({ "name": name, "hostPath": { "path": from } })).collect();
+    let mut environment = service_environment();
+    environment.push(json!({ "name": "HOME", "value": "/root" }));
     let pod = json!({
         "apiVersion": "v1",
         "kind": "Pod",
@@ -39,12 +35,7 @@ fn run_pod(scene: &Scene) {
                 "name": "ci",
                 "image": "docker.io/moby/buildkit:buildx-stable-1",
                 "command": ["sleep", "600"],
-                // The service's address has no kube-proxy here to lead to these.
-                "env": [
-                    { "name": "KUBERNETES_SERVICE_HOST", "value": endpoint(".addresses[0].ip") },
-                    { "name": "KUBERNETES_SERVICE_PORT", "value": endpoint(".ports[0].port") },
-                    { "name": "HOME", "value": "/root" },
-                ],
+                "env": environment,
                 "volumeMounts": mounts,
             }],
             "volumes": volumes,

@@ -91,6 +91,16 @@ fn variable(name: &str) -> String {
     })
 }
 
+/// What leads a pod to the API server: the service's own address has no kube-proxy here.
+pub(crate) fn service_environment() -> Vec<serde_json::Value> {
+    let endpoint = |name: &str, field: &str| {
+        let path = format!("--output=jsonpath={{.subsets[0]{field}}}");
+        let get = Call::new(&cluster().kubectl).words("get endpoints kubernetes --namespace default").arg(path);
+        serde_json::json!({ "name": name, "value": get.succeeds().word() })
+    };
+    vec![endpoint("KUBERNETES_SERVICE_HOST", ".addresses[0].ip"), endpoint("KUBERNETES_SERVICE_PORT", ".ports[0].port")]
+}
+
 /// A script of the repository.
 pub(crate) fn script(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts").join(path)
