@@ -14,6 +14,7 @@ mod builds;
 mod ci;
 mod cli;
 mod compose;
+mod front;
 mod guides;
 mod h2spec;
 mod kube;
