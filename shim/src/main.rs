@@ -38,9 +38,13 @@ fn main() -> ExitCode {
     };
     // Without links, so that what lies beside the program is found.
     let own = std::env::current_exe().unwrap_or_default();
+    let ourselves = Ourselves::called(&argv0, own, &Process);
     match plugin {
-        Plugin::Buildfleet => buildfleet(&own, args),
-        Plugin::Buildx => buildx(&Ourselves::called(&argv0, own, &Process), &argv0, &args),
+        Plugin::Buildfleet => match plugin::buildx_s(&args) {
+            Some(args) => buildx(&ourselves, &argv0, &args),
+            None => buildfleet(&ourselves.program, args),
+        },
+        Plugin::Buildx => buildx(&ourselves, &argv0, &args),
     }
 }
 
