@@ -54,3 +54,29 @@ impl Drop for Aside {
         let _ = fs::remove_dir_all(&self.0);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use buildfleet_shim::docker::Globals;
+
+    use super::*;
+
+    #[test]
+    fn only_the_default_configuration_is_out_of_sight() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let environment = BTreeMap::from([("BUILDX_CONFIG", dir.path().as_os_str())]);
+        let store = Store::find(&environment, &Globals::default()).expect("it is named");
+        assert!(Aside::of(&store).is_none(), "nothing is in the way");
+        fs::write(dir.path().join(DEFAULT_CONFIG), "debug = true").expect("ours");
+        let aside = Aside::of(&store).expect("a directory that can be written to");
+        fs::write(aside.dir().join("instances/kube"), "{}").expect("ours");
+        assert!(!aside.dir().join(DEFAULT_CONFIG).exists());
+        let gone = aside.dir().to_owned();
+        drop(aside);
+        assert!(!gone.exists());
+        assert_eq!(fs::read_to_string(dir.path().join("instances/kube")).ok().as_deref(), Some("{}"));
+        assert!(dir.path().join(DEFAULT_CONFIG).exists() && dir.path().join(".lock").exists());
+    }
+}

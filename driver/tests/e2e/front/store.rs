@@ -1,9 +1,11 @@
 //! One store of buildx's, used by many commands at a time.
 
 use std::collections::BTreeSet;
+use std::os::unix::net::UnixListener;
 
 use super::{installed, real};
 use crate::support::call::Running;
+use crate::support::clock::seconds;
 use crate::support::scene::Scene;
 
 /// Whether the real buildx knows these builders, each with its one node, and no other but docker's own.
@@ -58,8 +60,20 @@ fn eight_creates_and_removes_at_a_time_keep_all_builders_of_a_store() {
     has(&scene, &names(&[5]));
 
     lists_are_as_before(&scene);
+    a_silent_node_holds_no_list_up(&scene);
     scene.buildx("rm ours5- theirs5-").succeeds();
     scene.has_no_builder();
+}
+
+/// One that takes every connection and never says a word.
+fn a_silent_node_holds_no_list_up(scene: &Scene) {
+    let path = scene.path("silent.sock");
+    let _silent = UnixListener::bind(&path).expect("a short path");
+    let address = format!("unix://{}", path.display());
+    scene.buildx(&format!("create --name silent --driver remote --timeout 500ms {address}")).succeeds();
+    let listed = scene.buildx("ls --timeout 2s").succeeds().faster_than(seconds(6));
+    assert!(listed.stdout.contains("silent0") && listed.stdout.contains("deployment=ours5-0"), "{listed}");
+    scene.buildx("rm silent --timeout 500ms").succeeds();
 }
 
 /// Of other builders, `ls` says byte for byte what the real one says; of ours, what they are.

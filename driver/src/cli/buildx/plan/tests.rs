@@ -183,3 +183,22 @@ fn ours_is_what_has_nothing_but_our_sockets() {
         assert!(!other.is_ours(dir), "{other:?}");
     }
 }
+
+#[test]
+fn what_was_told_before_a_call_failed_is_taken_back() {
+    let line = |steps: Vec<Step>| steps.iter().map(|step| step.join(" ")).collect::<Vec<_>>();
+    assert_eq!(line(undo("kube", None, "kube0")), ["rm kube"]);
+    let two = known(&["kube0", "kube1"]);
+    assert_eq!(line(undo("kube", Some(&two), "kube2")), ["create --leave --name kube --node kube2"]);
+    assert_eq!(undo("kube", Some(&two), "kube1"), Vec::<Step>::new(), "a node that was changed stays");
+}
+
+#[test]
+fn only_nodes_that_are_made_have_their_status_loaded() {
+    let step = |line: &str| line.split(' ').map(str::to_owned).collect::<Step>();
+    let mut steps =
+        [step("create --name kube unix:///x"), step("create --leave --name kube --node a"), step("use kube")];
+    bound(&mut steps, "7s");
+    let lines: Vec<String> = steps.iter().map(|step| step.join(" ")).collect();
+    assert_eq!(lines, ["create --timeout=7s --name kube unix:///x", "create --leave --name kube --node a", "use kube"]);
+}
