@@ -42,6 +42,11 @@ impl Flag {
         Self { name, short: None, kind, sets }
     }
 
+    #[cfg(test)]
+    pub(super) fn name(&self) -> &'static str {
+        self.name
+    }
+
     fn spelled(&self) -> String {
         match self.short {
             Some(short) => format!("-{short}, --{}", self.name),

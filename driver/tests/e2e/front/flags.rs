@@ -105,6 +105,7 @@ fn every_flag_of_create_has_its_effect() {
     assert_eq!(node(0)["ExplicitPlatforms"], platforms);
     assert!(node(0)["Flags"].to_string().contains("--trace"), "{:#}", node(0));
 
+    what_the_environment_says(&scene, &opt);
     what_is_refused(&scene, &opt);
     assert_eq!(shown, flags(&scene, "create"), "a flag of the help is not shown here");
 
@@ -120,6 +121,36 @@ fn every_flag_of_create_has_its_effect() {
     assert!(scene.namespace().objects().contains(&"deployment/first".to_owned()), "--keep-daemon lets go and no more");
     scene.buildx("rm --all-inactive --force").succeeds().says("other removed");
     scene.has_no_builder();
+}
+
+/// DOCKER_CONTEXT, BUILDX_BUILDER, BUILDX_CONFIG and KUBECONFIG mean what they mean to buildx.
+fn what_the_environment_says(scene: &Scene, opt: &str) {
+    let nobody = scene.path("nobody.sock");
+    scene.shell(&format!("docker context create elsewhere --docker host=unix://{}", nobody.display())).succeeds();
+    let taken = scene.buildx(&format!("create --name elsewhere --driver kubernetes {opt}")).fails();
+    taken.says("instance name \"elsewhere\" already exists as context builder");
+
+    // The current builder is that of one context.
+    let there = |words: &str| scene.buildx(words).env("DOCKER_CONTEXT", "elsewhere");
+    there(&format!("create --name theirs --driver kubernetes {opt} --use")).succeeds();
+    there("inspect").succeeds().says("theirs0");
+    scene.shell("docker --context elsewhere buildx inspect").succeeds().says("theirs0");
+    scene.buildx("inspect").env("BUILDX_BUILDER", "theirs").succeeds().says("theirs0");
+    there("rm").succeeds().says("theirs removed");
+    scene.buildx("inspect").succeeds().says("default");
+    scene.buildx("use matrix").succeeds();
+    scene.buildx("inspect").succeeds().says("first");
+
+    // Another store has other builders; the daemon, which has one name for each, says so.
+    let aside = |words: &str| scene.buildx(words).env("BUILDX_CONFIG", scene.path("aside"));
+    aside(&format!("create --name aside --driver kubernetes {opt}")).succeeds();
+    aside("ls").succeeds().says("aside").says_nothing_of("matrix");
+    aside(&format!("create --name matrix --driver kubernetes {opt}")).fails().says("existing instance for \"matrix\"");
+    scene.buildx("ls").succeeds().says("matrix").says_nothing_of("aside");
+    aside("rm aside").succeeds().says("aside removed");
+
+    let nowhere = scene.buildx(&format!("create --name nowhere --driver kubernetes {opt}"));
+    nowhere.env("KUBECONFIG", scene.path("nothing")).fails().with_code(1).says("nothing");
 }
 
 /// Values that buildx refuses, too; and options that it does not know.

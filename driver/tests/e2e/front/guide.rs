@@ -11,6 +11,7 @@ use crate::support::contexts::UNAME;
 use crate::support::oci::platforms_of_index;
 use crate::support::scene::Scene;
 use crate::support::service::Registry;
+use crate::support::tools::cluster;
 
 const CREATE: &str = r"docker buildx create \
   --bootstrap \
@@ -22,6 +23,18 @@ const BUILD: &str = r"docker buildx build . \
   --builder=kube \
   -t <user>/<image> \
   --push";
+
+const BUILD_EMULATED: &str = r"docker buildx build . \
+  --builder=kube \
+  --platform=linux/amd64,linux/arm64 \
+  -t <user>/<image> \
+  --push";
+
+const INSTALL_QEMU: &str = r"docker buildx create \
+  --bootstrap \
+  --name=kube \
+  --driver=kubernetes \
+  --driver-opt=namespace=buildkit,qemu.install=true";
 
 const SCALE: &str = r"docker buildx create \
   --bootstrap \
@@ -69,6 +82,9 @@ impl Reader<'_> {
     fn types(&self, block: &str) -> Outcome {
         let namespace = self.scene.namespace().name();
         let block = block.replace("namespace=buildkit", &format!("namespace={namespace}"));
+        // The image of buildx's default is one of a registry on the internet.
+        let qemu = format!("qemu.install=true,qemu.image={}", cluster().qemu_image);
+        let block = block.replace("qemu.install=true", &qemu);
         let block = block.replace("-n buildkit", &format!("-n {namespace}"));
         let block = block.replace("<user>/<image>", &self.registry.image(self.image));
         let call = self.scene.shell(&block).dir(self.context).env("BUILDKIT_PROGRESS", "plain").within(seconds(120));
@@ -119,6 +135,8 @@ fn the_guide_of_the_kubernetes_driver_runs_word_for_word() {
     reader.removes();
     scene.namespace().empties();
     scale(&reader);
+    reader.image = "emulated";
+    emulated(&reader);
     reader.image = "both";
     native(&reader);
     rootless(&reader);
@@ -162,6 +180,15 @@ fn scale(reader: &Reader<'_>) {
     reader.sees(GET_PODS, "1/1     Running   0", 4);
     let rows = reader.rows();
     assert!(rows.len() == 4 && rows.iter().all(|row| row.contains(" running ")), "{rows:?}");
+    reader.removes();
+}
+
+fn emulated(reader: &Reader<'_>) {
+    reader.creates(INSTALL_QEMU);
+    let built = reader.types(BUILD_EMULATED).says("this machine is: x86_64").says("this machine is: aarch64");
+    built.says("pushing manifest for");
+    let raw = reader.types("docker buildx imagetools inspect --raw <user>/<image>").json();
+    assert_eq!(platforms_of_index(&raw), ["linux/amd64", "linux/arm64"]);
     reader.removes();
 }
 
