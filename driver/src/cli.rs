@@ -23,6 +23,7 @@ mod daemon;
 mod dial_stdio;
 mod doctor;
 mod du;
+mod export;
 mod failure;
 mod fields;
 mod files;
@@ -30,6 +31,7 @@ mod filter;
 mod front;
 mod gc;
 mod history;
+mod import;
 mod inspect;
 mod install;
 mod json;
@@ -81,6 +83,8 @@ enum Command {
     Stop(stop::Args),
     Rm(rm::Args),
     Gc(gc::Args),
+    Import(import::Args),
+    Export(export::Args),
     Logs(logs::Args),
     Du(du::Args),
     Prune(prune::Args),
@@ -172,6 +176,8 @@ fn execute(cli: Cli) -> Result<(), Failure> {
             Command::Stop(args) => stop::run(args, &context).await,
             Command::Rm(args) => rm::run(args, &context).await,
             Command::Gc(args) => gc::run(args, &context).await,
+            Command::Import(args) => import::run(args, &context).await,
+            Command::Export(args) => export::run(args, &context).await,
             Command::Logs(args) => logs::run(args, &context).await,
             Command::Du(args) => du::run(args, &context).await,
             Command::Prune(args) => prune::run(args, &context).await,

@@ -1,5 +1,6 @@
 //! buildx's store of builders: read only, and without its lock, because buildx replaces files whole.
 
+use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
@@ -26,6 +27,13 @@ pub enum StoreError {
 pub struct Node {
     pub name: String,
     pub endpoint: String,
+    /// Those of `--platform`.
+    pub platforms: Vec<String>,
+    pub driver_opts: BTreeMap<String, String>,
+    /// Arguments of `buildkitd`.
+    pub flags: Vec<String>,
+    /// What `buildkitd` is configured by: in base64, by paths.
+    pub files: BTreeMap<String, String>,
 }
 
 /// A builder, as buildx knows it.
@@ -55,7 +63,19 @@ impl Instance {
     fn parse(text: &[u8]) -> Option<Self> {
         let json: Value = serde_json::from_slice(text).ok()?;
         let text = |value: &Value, name: &str| value.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
-        let node = |node: &Value| Node { name: text(node, "Name"), endpoint: text(node, "Endpoint") };
+        let list = |value: &Value, name: &str| value.get(name).and_then(Value::as_array).cloned().unwrap_or_default();
+        let texts = |value: &Value, name: &str| -> BTreeMap<String, String> {
+            let pairs = value.get(name).and_then(Value::as_object).into_iter().flatten();
+            pairs.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect()
+        };
+        let node = |node: &Value| Node {
+            name: text(node, "Name"),
+            endpoint: text(node, "Endpoint"),
+            platforms: list(node, "Platforms").iter().filter_map(platform).collect(),
+            driver_opts: texts(node, "DriverOpts"),
+            flags: list(node, "Flags").iter().filter_map(|flag| Some(flag.as_str()?.to_owned())).collect(),
+            files: texts(node, "Files"),
+        };
         let nodes = json.get("Nodes").and_then(Value::as_array).map(|nodes| nodes.iter().map(node).collect());
         json.is_object().then(|| Self {
             name: text(&json, "Name"),
@@ -63,6 +83,13 @@ impl Instance {
             nodes: nodes.unwrap_or_default(),
         })
     }
+}
+
+/// `os/arch/variant` of an object of OCI.
+fn platform(object: &Value) -> Option<String> {
+    let part = |name: &str| object.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
+    let variant = part("variant").map(|variant| format!("/{variant}")).unwrap_or_default();
+    Some(format!("{}/{}{variant}", part("os")?, part("architecture")?))
 }
 
 /// The same of a builder that is known from elsewhere.

@@ -10,7 +10,7 @@ use super::{
     ApplyError, Backend, DeleteError, DialError, Dialed, Finding, Installation, LogStream, LogsError, LogsWanted,
     PodPhase, PodUsage, Pods, Preview, Removal, Removed, UsageError,
 };
-use crate::builder::{KubeContext, Node, PodName};
+use crate::builder::{AttachTarget, KubeContext, Node, PodName};
 use crate::manifest::{self, CONTAINER as BUILDKITD, Workload};
 use crate::options::KubernetesOptions;
 
@@ -224,6 +224,15 @@ impl KubernetesNode {
     pub async fn preview(self) -> Result<Preview, ApplyError> {
         let (cluster, target) = self.split();
         Box::pin(preview::preview(&cluster.connection().await?, &target)).await
+    }
+
+    /// The workload of the node's name, when buildfleet did not make it.
+    ///
+    /// # Errors
+    /// When the cluster cannot be asked, or refuses.
+    pub async fn of_others(self) -> Result<Option<AttachTarget>, ApplyError> {
+        let (cluster, target) = self.split();
+        preview::of_others(&cluster.connection().await?, &target).await
     }
 
     /// Notes on the node's objects that this daemon uses them, and knows of the options that they have now.

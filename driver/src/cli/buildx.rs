@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use buildfleet_proto::fleet::Builder;
+use buildfleet_proto::fleet::{Builder, Node};
 use buildfleet_shim::docker::Globals;
 use buildfleet_shim::store::Store;
 use tokio::time::Instant;
@@ -33,6 +33,11 @@ mod tool;
 
 /// How long all calls of one command may take together: buildx gives a node that does not answer 20 s.
 const LIMIT: Duration = Duration::from_secs(30);
+
+/// What buildx is told that a node builds for.
+pub(super) fn platforms(node: &Node) -> Vec<String> {
+    plan::platforms(node, plan::options(node).as_ref(), &Platform::host())
+}
 
 /// Whether buildx is there, and what it knows of a builder.
 #[derive(Debug)]

@@ -229,6 +229,7 @@ fn request(
         diff: args.diff,
         manifests: args.output.is_some(),
         force: args.force,
+        adopt: false,
         buildkitd_config: args.buildkitd_config.map(|path| files::buildkitd_config(&path)).transpose()?,
     };
     Ok((request, choice.why))

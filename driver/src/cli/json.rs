@@ -141,6 +141,7 @@ impl NodeView {
             users,
             buildkitd_config,
             driver,
+            kubeconfig: _,
         } = node;
         Self {
             name,

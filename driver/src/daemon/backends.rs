@@ -8,7 +8,7 @@ use crate::backend::kubernetes::{AttachedBackend, KubernetesBackend, KubernetesN
 use crate::backend::local::LocalBackend;
 use crate::backend::remote::RemoteBackend;
 use crate::backend::{ApplyError, Installation, Preview, SharedBackend};
-use crate::builder::{Endpoint, KubeContext, Node};
+use crate::builder::{AttachTarget, Endpoint, KubeContext, Node};
 use crate::options::DriverOptions;
 use crate::report;
 use crate::settings::Settings;
@@ -35,6 +35,9 @@ pub trait Backends: fmt::Debug + Send + Sync + 'static {
 
     /// Notes where the node's pods are that this daemon uses them, and knows of the options that they have.
     async fn join(&self, node: &Node, options: &DriverOptions, us: &Installation) -> Result<(), ApplyError>;
+
+    /// What has the node's name where its pods would be, and was not made by buildfleet; `None` where nothing can.
+    async fn of_others(&self, node: &Node, options: &DriverOptions) -> Result<Option<AttachTarget>, ApplyError>;
 
     /// All that an order makes, as YAML; `None` where that is not made of documents.
     fn manifests(&self, node: &Node, options: &DriverOptions) -> Option<String>;
@@ -108,6 +111,13 @@ impl Backends for AllBackends {
         match self.in_cluster(node, options, us) {
             Some(node) => node.join().await,
             None => Ok(()),
+        }
+    }
+
+    async fn of_others(&self, node: &Node, options: &DriverOptions) -> Result<Option<AttachTarget>, ApplyError> {
+        match self.in_cluster(node, options, &Installation::default()) {
+            Some(node) => node.of_others().await,
+            None => Ok(None),
         }
     }
 

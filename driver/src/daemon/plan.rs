@@ -60,6 +60,16 @@ pub(super) enum Change {
     Update,
 }
 
+impl Plan {
+    /// The node's pods are those of a workload that is there and has its options.
+    pub(super) fn adopt(&mut self, to: AttachTarget) {
+        self.node.endpoint = attached(self.node.endpoint.clone(), Some(to));
+        for node in self.builder.nodes.iter_mut().filter(|node| node.name == self.node.name) {
+            node.endpoint.clone_from(&self.node.endpoint);
+        }
+    }
+}
+
 impl Asked {
     pub(super) fn parse(request: CreateRequest) -> Self {
         let mut problems = Vec::new();
@@ -157,6 +167,11 @@ impl Asked {
         if to.is_some() && driver != Driver::Kubernetes {
             self.problems.push(format!("--attach is for the kubernetes driver, not for {driver}"));
         }
+        let is_attached = matches!(endpoint, Some(Endpoint::Attached { .. }));
+        if is_attached {
+            // What stays may say how whoever made the pods has made them.
+            self.check_attached();
+        }
         let mut network_host = false;
         if let Some(old) = old {
             // As buildx does it: what is given replaces the old, what is not given stays.
@@ -164,10 +179,6 @@ impl Asked {
             keep(&mut self.platforms, &old.platforms);
             keep(&mut self.flags, &old.buildkitd_flags);
             keep(&mut self.config, &old.config);
-        }
-        let is_attached = matches!(endpoint, Some(Endpoint::Attached { .. }));
-        if is_attached {
-            self.check_attached();
         }
         if let Some(config) = &self.config {
             self.problems

@@ -24,6 +24,8 @@ fn object(name: &str, node: &str, at: &str, annotations: Value) -> Value {
 }
 
 fn put_node(server: &ApiServer, kind: &'static str, node: &str, at: &str, annotations: Value) {
+    let mut annotations = annotations;
+    annotations["buildfleet.internal/user.a"] = json!("anna@laptop 2026-11-19T10:00:00Z x");
     server.put(kind, object(node, node, at, annotations));
     server.put("secrets", object(&format!("{node}-tls"), node, at, json!({})));
 }
@@ -115,7 +117,14 @@ async fn what_somebody_begins_to_use_at_this_moment_stays() {
     let server = server().await;
     put_node(&server, "deployments", "old0", OLD, json!({}));
     // Their note comes between the look and the deletion.
-    server.state(|state| state.before_delete = Some(object("old0", "old0", "2026-11-21T17:00:00Z", json!({}))));
+    server.state(|state| {
+        state.before_delete = Some(object(
+            "old0",
+            "old0",
+            "2026-11-21T17:00:00Z",
+            json!({"buildfleet.internal/user.b": "bob@ci 2026-11-21T17:00:00Z x"}),
+        ))
+    });
     let found = collect(&server).run().await.unwrap();
     assert_eq!(fates(&found), [("deployment old0", Fate::Stays)]);
     assert!(found[0].why.starts_with("last used 0s ago"), "{found:?}");

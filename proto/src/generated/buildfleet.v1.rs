@@ -61,6 +61,9 @@ pub struct CreateRequest {
     /// From `--buildkitd-config`; not given: none, or as before.
     #[prost(message, optional, tag = "20")]
     pub buildkitd_config: ::core::option::Option<BuildkitdConfig>,
+    /// A workload of the node's name that buildfleet did not make has these options already: its pods are used as they are.
+    #[prost(bool, tag = "50")]
+    pub adopt: bool,
 }
 /// The user's buildkitd.toml. The command line reads it, and the certificates and keys of registries that it names; their
 /// paths in it are relative to where it will be.
@@ -290,6 +293,9 @@ pub struct Node {
     pub buildkitd_config: ::core::option::Option<BuildkitdConfig>,
     #[prost(string, tag = "50")]
     pub driver: ::prost::alloc::string::String,
+    /// Of a node in a cluster.
+    #[prost(message, optional, tag = "51")]
+    pub kubeconfig: ::core::option::Option<Kubeconfig>,
 }
 /// Where a node's builds go.
 #[derive(Clone, PartialEq, ::prost::Message)]

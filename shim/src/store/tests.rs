@@ -29,7 +29,10 @@ fn a_builder_is_ours_when_all_of_it_is() {
     let instance = |driver: &str, endpoints: &[&str]| Instance {
         name: "x".to_owned(),
         driver: driver.to_owned(),
-        nodes: endpoints.iter().map(|e| Node { name: "n".to_owned(), endpoint: (*e).to_owned() }).collect(),
+        nodes: endpoints
+            .iter()
+            .map(|e| Node { name: "n".to_owned(), endpoint: (*e).to_owned(), ..Node::default() })
+            .collect(),
     };
     for (instance, wanted) in [
         (instance("remote", &["unix:///run/buildfleet/nodes/kube0.sock"]), true),
@@ -57,6 +60,16 @@ fn builders_are_found_by_name() {
     assert!(store.instance("broken").expect_err("it is").to_string().ends_with("is nothing that buildx writes"));
     let names: Vec<String> = store.instances().expect("readable").into_iter().map(|it| it.name).collect();
     assert_eq!(names, ["box", "kube"]);
+}
+
+#[test]
+fn all_that_a_node_was_created_with_is_read() {
+    let text = r#"{"Name":"k","Driver":"kubernetes","Nodes":[{"Name":"k0","Endpoint":"kubernetes:///k?deployment=","Platforms":[{"architecture":"amd64","os":"linux"},{"architecture":"arm","os":"linux","variant":"v7"}],"DriverOpts":{"namespace":"ci"},"Flags":["--debug"],"Files":{"buildkitd.toml":"eA=="}}],"Dynamic":false}"#;
+    let (_dir, store) = store(&[("instances/k", text)]);
+    let node = store.instance("k").expect("readable").expect("there").nodes.remove(0);
+    assert_eq!(node.platforms, ["linux/amd64", "linux/arm/v7"]);
+    assert_eq!((node.driver_opts["namespace"].as_str(), node.flags.as_slice()), ("ci", &["--debug".to_owned()][..]));
+    assert_eq!(node.files["buildkitd.toml"], "eA==");
 }
 
 #[test]

@@ -1,27 +1,24 @@
 //! A byte stream over the channels of a Kubernetes WebSocket (`v4.channel.k8s.io`, `v5.channel.k8s.io`).
 //!
-//! Every message is one channel byte and data. A task moves the bytes: what is written while a message is under way
-//! becomes the next one, so that messages grow with the pressure (every message costs the API server and the kubelet about
-//! the same, whatever its size), and a small write on an idle stream leaves at once.
+//! Every message is one channel byte and data. What is written becomes a message when the stream is flushed; what is written
+//! while one is under way becomes the next, so that messages grow with the pressure: every message costs the kubelet about the
+//! same, whatever its size.
 
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use futures::{Sink, SinkExt, Stream, StreamExt};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, ReadHalf, WriteHalf};
-use tokio::sync::oneshot;
+use futures::{Sink, Stream};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Interval;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Error as WsError, Message};
-use tokio_util::task::AbortOnDropHandle;
 
-/// The largest message that is sent, without its channel byte.
-const MESSAGE_MAX: usize = 128 * 1024;
-/// What may wait on either side of the task.
-const BUFFER: usize = 256 * 1024;
+/// The largest message that is sent, without its channel byte: what a flush brings, encrypted, and some more.
+const MESSAGE_MAX: usize = 192 * 1024;
 /// API servers and load balancers cut streams on which nothing happens, some after a minute.
 const PING_EVERY: Duration = Duration::from_secs(30);
 /// How much of a command's stderr is kept to explain its end.
@@ -59,109 +56,193 @@ impl Wire {
     }
 }
 
-/// The stream. Dropping it ends the task and the connection.
+/// The stream. Dropping it ends the connection.
 #[derive(Debug)]
-pub(super) struct ChannelStream {
-    bytes: DuplexStream,
-    /// Why the peer ended it, when that was a failure.
-    failure: Arc<OnceLock<String>>,
-    _task: AbortOnDropHandle<()>,
+pub(super) struct ChannelStream<S> {
+    socket: S,
+    wire: Wire,
+    /// Written and not yet sent, behind the channel's byte.
+    message: BytesMut,
+    /// An end of the input that is to be told.
+    close: bool,
+    ping: bool,
+    /// A message is under way: no other one is given to the socket before it has left, which would hold any number of them.
+    sending: bool,
+    pings: Interval,
+    incoming: Incoming,
+    /// Received and not yet read.
+    data: Bytes,
+    /// The last word: nothing more is received, for this reason if it is a failure.
+    ended: Option<Option<String>>,
 }
 
-/// Resolves when the first data has come, or with an error when the stream ended before.
-pub(super) struct FirstData(oneshot::Receiver<()>, Arc<OnceLock<String>>);
-
-impl FirstData {
-    pub(super) async fn arrived(self) -> io::Result<()> {
-        match self.0.await {
-            Ok(()) => Ok(()),
-            Err(_) => Err(ended(&self.1).unwrap_or_else(|| io::ErrorKind::UnexpectedEof.into())),
-        }
-    }
-}
-
-fn ended(failure: &OnceLock<String>) -> Option<io::Error> {
-    failure.get().map(|text| io::Error::new(io::ErrorKind::ConnectionAborted, text.clone()))
-}
-
-impl ChannelStream {
-    pub(super) fn open<S>(socket: S, wire: Wire) -> (Self, FirstData)
-    where
-        S: Stream<Item = Result<Message, WsError>> + Sink<Message, Error = WsError> + Send + 'static,
-    {
-        let (bytes, inner) = tokio::io::duplex(BUFFER);
-        let failure = Arc::new(OnceLock::new());
-        let (first, arrived) = oneshot::channel();
-        let task = tokio::spawn(run(socket, wire, inner, Arc::clone(&failure), first));
-        let stream = Self { bytes, failure: Arc::clone(&failure), _task: AbortOnDropHandle::new(task) };
-        (stream, FirstData(arrived, failure))
-    }
-}
-
-impl AsyncRead for ChannelStream {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let room = buf.remaining() > 0;
-        let polled = Pin::new(&mut self.bytes).poll_read(cx, buf);
-        let at_end = matches!(polled, Poll::Ready(Ok(()))) && room && buf.filled().len() == before;
-        match ended(&self.failure) {
-            Some(error) if at_end => Poll::Ready(Err(error)),
-            _ => polled,
-        }
-    }
-}
-
-impl AsyncWrite for ChannelStream {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.bytes).poll_write(cx, data);
-        match ended(&self.failure) {
-            Some(error) if matches!(polled, Poll::Ready(Err(_))) => Poll::Ready(Err(error)),
-            _ => polled,
-        }
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.bytes).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.bytes).poll_shutdown(cx)
-    }
-}
-
-async fn run<S>(socket: S, wire: Wire, inner: DuplexStream, failure: Arc<OnceLock<String>>, first: oneshot::Sender<()>)
+impl<S> ChannelStream<S>
 where
-    S: Stream<Item = Result<Message, WsError>> + Sink<Message, Error = WsError> + Send + 'static,
+    S: Stream<Item = Result<Message, WsError>> + Sink<Message, Error = WsError> + Unpin,
 {
-    let (sink, source) = socket.split();
-    let (from_us, to_us) = tokio::io::split(inner);
-    let mut incoming = Incoming { wire, to_us, first: Some(first), stderr: Vec::new(), ports: [false; 2], end: None };
-    let outcome = {
-        let receive = incoming.receive(source);
-        let send = send(sink, wire, from_us);
-        tokio::pin!(receive, send);
-        tokio::select! {
-            received = &mut receive => received,
-            // Only a broken connection ends this side: all that was sent, it waits for the peer.
-            Err(error) = &mut send => Err(error),
-        }
-    };
-    let text = match outcome {
-        Ok(()) => incoming.verdict(),
-        Err(error) => incoming.verdict().or_else(|| Some(format!("the stream broke: {error}"))),
-    };
-    if let Some(text) = text {
-        // The first word stands; nobody else writes it.
-        let _ = failure.set(text);
+    pub(super) fn open(socket: S, wire: Wire) -> Self {
+        let mut pings = tokio::time::interval(PING_EVERY);
+        pings.reset();
+        let incoming = Incoming { wire, stderr: Vec::new(), ports: [false; 2], end: None };
+        let (message, data) = Default::default();
+        Self { socket, wire, message, close: false, ping: false, sending: false, pings, incoming, data, ended: None }
     }
-    // `first` goes with `incoming`, after the verdict was set.
+
+    /// Waits for the first data; an error when the stream ends before.
+    pub(super) async fn first_data(&mut self) -> io::Result<()> {
+        poll_fn(|cx| self.poll_data(cx)).await?;
+        if self.data.is_empty() { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
+    }
+
+    /// Receives until there is data; ready without any at a regular end.
+    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.data.is_empty() {
+            if let Some(failure) = &self.ended {
+                return Poll::Ready(failure.as_ref().map_or(Ok(()), |text| Err(aborted(text))));
+            }
+            if (self.sending || self.ping)
+                && let Poll::Ready(Err(error)) = self.poll_send(cx)
+            {
+                return Poll::Ready(Err(error));
+            }
+            match Pin::new(&mut self.socket).poll_next(cx) {
+                Poll::Ready(Some(Ok(message))) => match self.incoming.take(message) {
+                    Taken::Data(data) => self.data = data,
+                    Taken::Nothing => {}
+                    Taken::End => self.ended = Some(self.incoming.verdict()),
+                },
+                Poll::Ready(Some(Err(error))) => self.broke(&error),
+                Poll::Ready(None) => self.ended = Some(self.incoming.verdict()),
+                Poll::Pending if self.pings.poll_tick(cx).is_ready() => self.ping = true,
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Sends all there is to send.
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            if let Some(failure) = &self.ended {
+                let gone = || io::ErrorKind::BrokenPipe.into();
+                return Poll::Ready(Err(failure.as_ref().map_or_else(gone, |text| aborted(text))));
+            }
+            let sent = match self.sending {
+                true => ready!(Pin::new(&mut self.socket).poll_flush(cx)).map(|()| false),
+                false => match ready!(Pin::new(&mut self.socket).poll_ready(cx)) {
+                    Ok(()) => match self.next_message() {
+                        Some(message) => Pin::new(&mut self.socket).start_send(message).map(|()| true),
+                        None => return Poll::Ready(Ok(())),
+                    },
+                    Err(error) => Err(error),
+                },
+            };
+            match sent {
+                Ok(sending) => self.sending = sending,
+                Err(error) => self.broke(&error),
+            }
+        }
+    }
+
+    fn next_message(&mut self) -> Option<Message> {
+        if !self.message.is_empty() {
+            return Some(Message::Binary(self.message.split().freeze()));
+        }
+        if std::mem::take(&mut self.close) {
+            return Some(Message::Binary(Bytes::from_static(&[Wire::CLOSE, Wire::STDIN])));
+        }
+        std::mem::take(&mut self.ping).then(|| Message::Ping(Bytes::new()))
+    }
+
+    fn broke(&mut self, error: &WsError) {
+        let text = self.incoming.verdict().unwrap_or_else(|| format!("the stream broke: {error}"));
+        self.ended = Some(Some(text));
+    }
+
+    /// Takes what there is room for in the message.
+    fn gather(&mut self, bytes: &[u8]) -> usize {
+        if self.message.is_empty() {
+            self.message.put_u8(self.wire.outgoing());
+        }
+        let taken = bytes.len().min(MESSAGE_MAX + 1 - self.message.len());
+        self.message.extend_from_slice(&bytes[..taken]);
+        taken
+    }
+
+    /// Ready when there is room in the message.
+    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let room = self.message.len() <= MESSAGE_MAX && self.ended.is_none();
+        if room { Poll::Ready(Ok(())) } else { self.poll_send(cx) }
+    }
+}
+
+fn aborted(text: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::ConnectionAborted, text)
+}
+
+impl<S> AsyncRead for ChannelStream<S>
+where
+    S: Stream<Item = Result<Message, WsError>> + Sink<Message, Error = WsError> + Unpin,
+{
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        ready!(this.poll_data(cx))?;
+        let take = this.data.len().min(out.remaining());
+        out.put_slice(&this.data.split_to(take));
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S> AsyncWrite for ChannelStream<S>
+where
+    S: Stream<Item = Result<Message, WsError>> + Sink<Message, Error = WsError> + Unpin,
+{
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        ready!(this.poll_room(cx))?;
+        Poll::Ready(Ok(this.gather(bytes)))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        pieces: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        ready!(this.poll_room(cx))?;
+        Poll::Ready(Ok(pieces.iter().map(|piece| this.gather(piece)).sum()))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.get_mut().poll_send(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.wire == (Wire::Exec { close_signal: true }) {
+            // Once.
+            this.wire = Wire::Exec { close_signal: false };
+            this.close = true;
+        }
+        this.poll_send(cx)
+    }
+}
+
+/// What a message was.
+enum Taken {
+    Data(Bytes),
+    Nothing,
+    End,
 }
 
 /// The receiving side.
+#[derive(Debug)]
 struct Incoming {
     wire: Wire,
-    to_us: WriteHalf<DuplexStream>,
-    first: Option<oneshot::Sender<()>>,
     stderr: Vec<u8>,
     /// Whether the port's number was seen, on the data and on the error channel.
     ports: [bool; 2],
@@ -170,70 +251,48 @@ struct Incoming {
 }
 
 impl Incoming {
-    async fn receive<S>(&mut self, mut source: S) -> Result<(), WsError>
-    where
-        S: Stream<Item = Result<Message, WsError>> + Unpin,
-    {
-        while let Some(message) = source.next().await {
-            let payload = match message? {
-                Message::Binary(payload) => payload,
-                Message::Text(text) => text.into(),
-                Message::Close(frame) => {
-                    // Some servers explain themselves here alone.
-                    let failed = frame.filter(|frame| frame.code != CloseCode::Normal && !frame.reason.is_empty());
-                    self.end = failed.map(|frame| Err(frame.reason.to_string()));
-                    break;
-                }
-                Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => continue,
-            };
-            if payload.is_empty() {
-                continue;
+    fn take(&mut self, message: Message) -> Taken {
+        let payload = match message {
+            Message::Binary(payload) => payload,
+            Message::Text(text) => text.into(),
+            Message::Close(frame) => {
+                // Some servers explain themselves here alone.
+                let failed = frame.filter(|frame| frame.code != CloseCode::Normal && !frame.reason.is_empty());
+                self.end = failed.map(|frame| Err(frame.reason.to_string()));
+                return Taken::End;
             }
-            let data = payload.slice(1..);
-            match self.wire {
-                Wire::Exec { .. } => match payload[0] {
-                    Wire::STDOUT => self.deliver(&data).await?,
-                    Wire::STDERR => self.keep_stderr(&data),
-                    Wire::STATUS => {
-                        self.end = Some(exit_status(&data));
-                        return Ok(());
-                    }
-                    _ => {}
-                },
-                Wire::PortForward => match payload[0] {
-                    Wire::PORT_DATA => {
-                        let data = self.without_port(0, data);
-                        self.deliver(&data).await?;
-                    }
-                    Wire::PORT_ERROR => {
-                        let data = self.without_port(1, data);
-                        if !data.is_empty() {
-                            self.end = Some(Err(String::from_utf8_lossy(&data).trim().to_owned()));
-                            return Ok(());
-                        }
-                    }
-                    _ => {}
-                },
-            }
+            Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => return Taken::Nothing,
+        };
+        if payload.is_empty() {
+            return Taken::Nothing;
         }
-        Ok(())
+        let data = payload.slice(1..);
+        match (self.wire, payload[0]) {
+            (Wire::Exec { .. }, Wire::STDOUT) => Taken::Data(data),
+            (Wire::Exec { .. }, Wire::STDERR) => {
+                self.keep_stderr(&data);
+                Taken::Nothing
+            }
+            (Wire::Exec { .. }, Wire::STATUS) => {
+                self.end = Some(exit_status(&data));
+                Taken::End
+            }
+            (Wire::PortForward, Wire::PORT_DATA) => Taken::Data(self.without_port(0, data)),
+            (Wire::PortForward, Wire::PORT_ERROR) => {
+                let data = self.without_port(1, data);
+                if data.is_empty() {
+                    return Taken::Nothing;
+                }
+                self.end = Some(Err(String::from_utf8_lossy(&data).trim().to_owned()));
+                Taken::End
+            }
+            _ => Taken::Nothing,
+        }
     }
 
     /// The first two bytes of each channel repeat the port's number.
     fn without_port(&mut self, channel: usize, data: Bytes) -> Bytes {
         if std::mem::replace(&mut self.ports[channel], true) || data.len() < 2 { data } else { data.slice(2..) }
-    }
-
-    async fn deliver(&mut self, data: &[u8]) -> Result<(), WsError> {
-        if data.is_empty() {
-            return Ok(());
-        }
-        if let Some(first) = self.first.take() {
-            // Whoever opened the stream may have stopped waiting.
-            let _ = first.send(());
-        }
-        self.to_us.write_all(data).await?;
-        Ok(())
     }
 
     fn keep_stderr(&mut self, data: &[u8]) {
@@ -270,56 +329,4 @@ fn exit_status(data: &[u8]) -> Result<(), String> {
         Ok(Status { message, .. }) if !message.is_empty() => Err(message),
         _ => Err(String::from_utf8_lossy(data).into_owned()),
     }
-}
-
-/// The sending side: returns an error when the connection broke, and never otherwise.
-async fn send<S>(mut sink: S, wire: Wire, mut from_us: ReadHalf<DuplexStream>) -> Result<(), WsError>
-where
-    S: Sink<Message, Error = WsError> + Unpin,
-{
-    let mut pings = tokio::time::interval(PING_EVERY);
-    pings.reset();
-    let mut buffer = BytesMut::with_capacity(MESSAGE_MAX + 1);
-    buffer.put_u8(wire.outgoing());
-    loop {
-        tokio::select! {
-            read = read_into(&mut from_us, &mut buffer) => {
-                if read? == 0 {
-                    break;
-                }
-                // The writer may be in the middle of more: one turn for it makes one message of it.
-                tokio::task::yield_now().await;
-                fill(&mut from_us, &mut buffer).await?;
-                sink.send(Message::Binary(buffer.split().freeze())).await?;
-                buffer.reserve(MESSAGE_MAX + 1);
-                buffer.put_u8(wire.outgoing());
-            }
-            _ = pings.tick() => sink.send(Message::Ping(Bytes::new())).await?,
-        }
-    }
-    if wire == (Wire::Exec { close_signal: true }) {
-        sink.send(Message::Binary(Bytes::from_static(&[Wire::CLOSE, Wire::STDIN]))).await?;
-    }
-    loop {
-        pings.tick().await;
-        sink.send(Message::Ping(Bytes::new())).await?;
-    }
-}
-
-/// Reads into a message that is not full yet.
-async fn read_into(from_us: &mut ReadHalf<DuplexStream>, message: &mut BytesMut) -> io::Result<usize> {
-    let room = MESSAGE_MAX + 1 - message.len();
-    from_us.read_buf(&mut message.limit(room)).await
-}
-
-/// Takes what is there already, up to a full message.
-async fn fill(from_us: &mut ReadHalf<DuplexStream>, message: &mut BytesMut) -> io::Result<()> {
-    while message.len() <= MESSAGE_MAX {
-        tokio::select! {
-            biased;
-            read = read_into(from_us, message) => if read? == 0 { return Ok(()) },
-            () = std::future::ready(()) => return Ok(()),
-        }
-    }
-    Ok(())
 }

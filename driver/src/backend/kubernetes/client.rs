@@ -4,7 +4,9 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use http::header::SEC_WEBSOCKET_PROTOCOL;
 use http::uri::InvalidUri;
+use http::{HeaderValue, Request};
 use hyper_util::client::legacy::{Builder, connect::HttpConnector};
 use hyper_util::rt::TokioExecutor;
 use kube::client::ConfigExt;
@@ -112,9 +114,20 @@ fn client(config: Config) -> Result<Client, kube::Error> {
         .layer(RetryLayer::new(RetryPolicy::server_retry()))
         .option_layer(config.auth_layer()?)
         .layer(config.extra_headers_layer()?)
+        .map_request(without_translation)
         .map_err(BoxError::from)
         .service(http);
     Ok(Client::new(service, config.default_namespace))
+}
+
+/// Asks for v4 of the channel protocol alone. With v5, which kube prefers, the API server takes every message of an exec apart
+/// to speak SPDY with the kubelet (`TranslateStreamCloseWebsocketRequests`, Kubernetes 1.30); of v4 it passes the bytes on as
+/// they are.
+fn without_translation<B>(mut request: Request<B>) -> Request<B> {
+    if let Some(protocols) = request.headers_mut().get_mut(SEC_WEBSOCKET_PROTOCOL) {
+        *protocols = HeaderValue::from_static("v4.channel.k8s.io");
+    }
+    request
 }
 
 fn config(context: &KubeContext, api_server: Option<String>) -> Result<(Config, String), ConnectError> {
@@ -166,4 +179,17 @@ fn from_merged(merged: &Kubeconfig, paths: &[std::path::PathBuf], context: &str)
         config.proxy_url = None;
     }
     Ok(config)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_streams_are_asked_for_in_another_protocol() {
+        let stream = Request::builder().header(SEC_WEBSOCKET_PROTOCOL, "v5.channel.k8s.io, v4.channel.k8s.io");
+        let asked = without_translation(stream.body(()).unwrap());
+        assert_eq!(asked.headers()[SEC_WEBSOCKET_PROTOCOL], "v4.channel.k8s.io");
+        assert!(without_translation(Request::new(())).headers().is_empty());
+    }
 }

@@ -73,6 +73,11 @@ impl Marks {
         self.users.contains_key(&us.id)
     }
 
+    /// Nobody says that they use it: they have let go of it, and it was to stay.
+    pub(super) fn is_let_go(&self) -> bool {
+        self.users.is_empty()
+    }
+
     /// Those who use it beside us, for people.
     pub(super) fn others(&self, us: &Installation) -> Vec<String> {
         let others = self.users.iter().filter(|(id, _)| **id != us.id);

@@ -17,6 +17,7 @@ use super::marks::{Marks, Order};
 use super::wanted::{Wanted, certificates_of};
 use super::{Target, apply, live, volumes};
 use crate::backend::{ApplyError, Obstacle, Preview, Standing};
+use crate::builder::AttachTarget;
 use crate::manifest::{self, Workload, WorkloadKind};
 
 pub(super) async fn preview(connection: &Connection, target: &Target) -> Result<Preview, ApplyError> {
@@ -72,6 +73,16 @@ pub(super) async fn join(connection: &Connection, target: &Target) -> Result<(),
         noted.map_err(|error| asked("patch").apply_error(connection, error))?;
     }
     Ok(())
+}
+
+/// The workload of the node's name, when buildfleet did not make it.
+pub(super) async fn of_others(connection: &Connection, target: &Target) -> Result<Option<AttachTarget>, ApplyError> {
+    let (kind, name) = (manifest::workload_kind(&target.options), target.workload_name());
+    let asked = Asked { verb: "list", resource: kind.resource(), name: &name };
+    let found = live::find(connection, kind, &name).await.map_err(|error| asked.apply_error(connection, error))?;
+    let found = found.filter(|found| Marks::of(found.metadata()).order("", &target.us) == Order::Foreign);
+    let named = found.map(|found| found.called().replace(' ', "/").parse::<AttachTarget>());
+    named.transpose().map_err(|error| ApplyError::Refused { verb: "use", object: name, source: error.into() })
 }
 
 async fn changes(

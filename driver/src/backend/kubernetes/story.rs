@@ -294,7 +294,8 @@ fn end(pod: &Pod, ended: Option<&ContainerStateTerminated>, crash_log: Option<&s
         Some(ended) => {
             let log = crash_log.map(str::trim_end).filter(|log| !log.is_empty()).map(str::to_owned);
             let message = ended.message.clone().filter(|message| !message.is_empty());
-            PodEnd { reason: terminated_reason(ended), detail: message.or(log) }
+            // The kernel killed it in the middle of something: its last words are not about that.
+            PodEnd { reason: terminated_reason(ended), detail: message.or(log).filter(|_| !killed_for_memory) }
         }
         None => PodEnd { reason: "deleted".to_owned(), detail: None },
     }

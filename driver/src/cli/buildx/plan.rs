@@ -147,7 +147,7 @@ fn words(words: &[&str]) -> Step {
 
 /// What buildx is told that a node builds for. Never nothing: buildx would ask the node, and could then give an arm64
 /// build to an amd64 node that emulates.
-fn platforms(node: &Node, options: Option<&DriverOptions>, host: &Platform) -> Vec<String> {
+pub(super) fn platforms(node: &Node, options: Option<&DriverOptions>, host: &Platform) -> Vec<String> {
     if !node.platforms.is_empty() {
         return node.platforms.clone();
     }
@@ -167,7 +167,7 @@ fn platforms(node: &Node, options: Option<&DriverOptions>, host: &Platform) -> V
 }
 
 /// The node's options, which the daemon has read already.
-fn options(node: &Node) -> Option<DriverOptions> {
+pub(super) fn options(node: &Node) -> Option<DriverOptions> {
     let opts = node.driver_opts.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
     DriverOptions::parse(node.driver.parse().ok()?, &opts).ok()
 }

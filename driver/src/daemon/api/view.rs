@@ -86,6 +86,7 @@ fn node(builder: &BuilderName, node: &Node, known: &NodeSnapshot, socket: Option
         owner: known.sharing.as_ref().map(|sharing| sharing.owner.clone()).unwrap_or_default(),
         users: known.sharing.as_ref().map(|sharing| sharing.others.clone()).unwrap_or_default(),
         driver: node.driver().to_string(),
+        kubeconfig: kubeconfig(&node.endpoint),
         buildkitd_config: node.config.as_ref().map(|config| fleet::BuildkitdConfig {
             toml: config.toml().to_owned(),
             files: config.named().keys().map(|name| (name.clone(), String::new())).collect(),
@@ -109,6 +110,19 @@ fn pod(pod: &PodSnapshot) -> fleet::Pod {
         started: pod.started.map(|started: SystemTime| started.into()),
         builds: pod.builds,
         transport: pod.transport.map(|transport| transport.to_string()).unwrap_or_default(),
+    }
+}
+
+fn kubeconfig(endpoint: &Endpoint) -> Option<fleet::Kubeconfig> {
+    match endpoint {
+        Endpoint::Kubernetes(context) | Endpoint::Attached { context, .. } => Some(match context {
+            KubeContext::File { paths, context } => fleet::Kubeconfig {
+                paths: paths.iter().map(|path| path.display().to_string()).collect(),
+                context: context.clone(),
+            },
+            KubeContext::InCluster => fleet::Kubeconfig::default(),
+        }),
+        Endpoint::Local | Endpoint::Remote(_) => None,
     }
 }
 

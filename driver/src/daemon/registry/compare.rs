@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::Registry;
 use super::create::CreateError;
 use crate::backend::{Change as ObjectChange, Preview, Standing};
+use crate::builder::AttachTarget;
 use crate::daemon::plan::{Change, Plan};
 use crate::report;
 
@@ -61,6 +62,15 @@ impl Registry {
                 Ok(Compared::default())
             }
         }
+    }
+}
+
+impl Registry {
+    /// What has the node's name in its cluster and was not made by buildfleet.
+    pub(super) async fn of_others(&self, plan: &Plan) -> Result<Option<AttachTarget>, CreateError> {
+        let looking = self.around.backends.of_others(&plan.node, &plan.options);
+        let looked = tokio::time::timeout(PATIENCE_OF_DIFF, looking).await;
+        looked.map_err(|_| CreateError::Slow(PATIENCE_OF_DIFF))?.map_err(CreateError::Compare)
     }
 }
 

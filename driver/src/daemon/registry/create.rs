@@ -66,6 +66,7 @@ impl Registry {
     /// Creates a builder, adds a node to one, or changes a node.
     pub(in crate::daemon) async fn create(self: &Arc<Self>, request: CreateRequest) -> Result<Created, CreateError> {
         let (make_current, dry_run, manifests) = (request.r#use, request.dry_run, request.manifests);
+        let adopt = request.adopt;
         let wishes = Wishes { diff: request.diff, force: request.force };
         let asked = Asked::parse(request);
         let name = match &asked.builder {
@@ -97,6 +98,10 @@ impl Registry {
         let manifests = rendered.ok_or(CreateError::NoManifests(plan.node.driver()))?;
         // A look chooses no name, and may take long.
         let _names = (!dry_run).then_some(names);
+        if adopt && let Some(to) = self.of_others(&plan).await? {
+            plan.adopt(to);
+        }
+        let builder = plan.builder.clone();
         // What only looks at manifests needs no cluster.
         let compared = match dry_run && !wishes.diff {
             true => Compared::default(),

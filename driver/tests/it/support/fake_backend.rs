@@ -9,7 +9,7 @@ use buildfleet::backend::{
     ApplyError, Backend, DeleteError, DialError, Dialed, Installation, LogStream, LogsError, LogsWanted, Pods, Preview,
     Removal, Removed, SharedBackend,
 };
-use buildfleet::builder::{KubeContext, Node, PodName};
+use buildfleet::builder::{AttachTarget, KubeContext, Node, PodName};
 use buildfleet::daemon::{Backends, Located};
 use buildfleet::options::DriverOptions;
 use bytes::Bytes;
@@ -28,6 +28,8 @@ pub(crate) struct FakeNode {
     /// What is told of it before an order.
     pub(crate) preview: Mutex<Option<Preview>>,
     pub(crate) joined: AtomicUsize,
+    /// What has its name and was not made by buildfleet.
+    pub(crate) of_others: Mutex<Option<AttachTarget>>,
     /// Who else uses it.
     pub(crate) users: Mutex<Vec<String>>,
     pub(crate) removals: Mutex<Vec<Removal>>,
@@ -46,6 +48,7 @@ impl FakeBackends {
             refuses_apply: AtomicBool::default(),
             preview: Mutex::default(),
             joined: AtomicUsize::default(),
+            of_others: Mutex::default(),
             users: Mutex::default(),
             removals: Mutex::default(),
         };
@@ -81,6 +84,10 @@ impl Backends for FakeBackends {
     async fn join(&self, node: &Node, _options: &DriverOptions, _us: &Installation) -> Result<(), ApplyError> {
         self.node(node.name.as_str()).joined.fetch_add(1, Ordering::SeqCst);
         Ok(())
+    }
+
+    async fn of_others(&self, node: &Node, _options: &DriverOptions) -> Result<Option<AttachTarget>, ApplyError> {
+        Ok(self.node(node.name.as_str()).of_others.lock().unwrap().clone())
     }
 
     fn manifests(&self, node: &Node, _options: &DriverOptions) -> Option<String> {

@@ -1,23 +1,24 @@
 //! The stream over a WebSocket in memory, with the test as the API server.
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use futures::{SinkExt, StreamExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role};
 
 use super::*;
 
+/// Both ends have the same type.
 type Server = WebSocketStream<DuplexStream>;
 
 const V5: Wire = Wire::Exec { close_signal: true };
 const V4: Wire = Wire::Exec { close_signal: false };
 
 /// A stream and the API server at its other end; `pipe` bytes fit in between.
-async fn connected(wire: Wire, pipe: usize) -> (ChannelStream, FirstData, Server) {
+async fn connected(wire: Wire, pipe: usize) -> (ChannelStream<Server>, Server) {
     let (ours, theirs) = tokio::io::duplex(pipe);
     let ours = WebSocketStream::from_raw_socket(ours, Role::Client, None).await;
     let theirs = WebSocketStream::from_raw_socket(theirs, Role::Server, None).await;
-    let (stream, first) = ChannelStream::open(ours, wire);
-    (stream, first, theirs)
+    (ChannelStream::open(ours, wire), theirs)
 }
 
 async fn say(server: &mut Server, channel: u8, data: impl AsRef<[u8]>) {
@@ -39,26 +40,29 @@ async fn heard(server: &mut Server) -> Vec<u8> {
 
 #[tokio::test]
 async fn bytes_go_both_ways_on_their_channels() {
-    let (mut stream, first, mut server) = connected(V5, 1 << 20).await;
+    let (mut stream, mut server) = connected(V5, 1 << 20).await;
     stream.write_all(b"hello").await.unwrap();
+    stream.flush().await.unwrap();
     assert_eq!(heard(&mut server).await, b"\0hello");
     say(&mut server, 1, b"wor").await;
     say(&mut server, 1, b"ld").await;
     let mut data = [0; 5];
+    stream.first_data().await.unwrap();
     stream.read_exact(&mut data).await.unwrap();
     assert_eq!(&data, b"world");
-    first.arrived().await.unwrap();
 }
 
 #[tokio::test]
 async fn small_writes_under_pressure_become_large_messages() {
     const TOTAL: usize = 4 << 20;
-    let (mut stream, _first, mut server) = connected(V5, 64 * 1024).await;
+    let (mut stream, mut server) = connected(V5, 64 * 1024).await;
     let writer = tokio::spawn(async move {
         for at in 0..TOTAL / 1024 {
             stream.write_all(&[u8::try_from(at % 251).unwrap(); 1024]).await.unwrap();
-            stream.flush().await.unwrap();
+            // As a connection does: told to leave, and not waited for.
+            poll_fn(|cx| Poll::Ready(Pin::new(&mut stream).poll_flush(cx).is_ready())).await;
         }
+        stream.flush().await.unwrap();
         stream
     });
     let (mut received, mut messages, mut largest) = (Vec::new(), 0, 0);
@@ -78,7 +82,7 @@ async fn small_writes_under_pressure_become_large_messages() {
 
 #[tokio::test]
 async fn an_end_of_input_is_signalled_where_the_protocol_can() {
-    let (mut stream, _first, mut server) = connected(V5, 1 << 16).await;
+    let (mut stream, mut server) = connected(V5, 1 << 16).await;
     stream.write_all(b"last").await.unwrap();
     stream.shutdown().await.unwrap();
     assert_eq!(heard(&mut server).await, b"\0last");
@@ -90,11 +94,13 @@ async fn an_end_of_input_is_signalled_where_the_protocol_can() {
     stream.read_to_end(&mut rest).await.unwrap();
     assert_eq!(rest, b"answer");
     for wire in [V4, Wire::PortForward] {
-        let (mut stream, _first, mut server) = connected(wire, 1 << 16).await;
+        let (mut stream, mut server) = connected(wire, 1 << 16).await;
         stream.shutdown().await.unwrap();
         server.send(Message::Ping(Bytes::new())).await.unwrap();
+        let reader = tokio::spawn(async move { stream.read(&mut [0; 8]).await });
         // Nothing but the answer to the ping.
         assert!(matches!(server.next().await, Some(Ok(Message::Pong(_)))), "{wire:?}");
+        reader.abort();
     }
 }
 
@@ -107,7 +113,7 @@ async fn a_command_that_fails_is_explained_by_what_it_said() {
         (Some("bash: not found"), true, "bash: not found"),
         (None, true, "the connection ended before the command"),
     ] {
-        let (mut stream, first, mut server) = connected(V5, 1 << 16).await;
+        let (mut stream, mut server) = connected(V5, 1 << 16).await;
         if let Some(stderr) = stderr {
             say(&mut server, 2, stderr).await;
         }
@@ -115,7 +121,7 @@ async fn a_command_that_fails_is_explained_by_what_it_said() {
             true => server.close(None).await.unwrap(),
             false => say(&mut server, 3, status).await,
         }
-        assert_eq!(first.arrived().await.unwrap_err().to_string(), expected);
+        assert_eq!(stream.first_data().await.unwrap_err().to_string(), expected);
         let error = stream.read(&mut [0; 8]).await.unwrap_err();
         assert_eq!((error.kind(), error.to_string().as_str()), (io::ErrorKind::ConnectionAborted, expected));
     }
@@ -123,7 +129,7 @@ async fn a_command_that_fails_is_explained_by_what_it_said() {
 
 #[tokio::test]
 async fn the_end_of_a_long_stderr_is_kept() {
-    let (mut stream, _first, mut server) = connected(V5, 1 << 16).await;
+    let (mut stream, mut server) = connected(V5, 1 << 16).await;
     say(&mut server, 2, "x".repeat(3 * STDERR_MAX)).await;
     say(&mut server, 2, "the end").await;
     server.close(None).await.unwrap();
@@ -133,10 +139,10 @@ async fn the_end_of_a_long_stderr_is_kept() {
 
 #[tokio::test]
 async fn data_before_a_failure_is_delivered_first() {
-    let (mut stream, first, mut server) = connected(V5, 1 << 16).await;
+    let (mut stream, mut server) = connected(V5, 1 << 16).await;
     say(&mut server, 1, "data").await;
     say(&mut server, 3, r#"{"status":"Failure","message":"killed"}"#).await;
-    first.arrived().await.unwrap();
+    stream.first_data().await.unwrap();
     let mut data = [0; 4];
     stream.read_exact(&mut data).await.unwrap();
     assert_eq!(&data, b"data");
@@ -145,13 +151,13 @@ async fn data_before_a_failure_is_delivered_first() {
 
 #[tokio::test]
 async fn a_forwarded_port_hides_its_number() {
-    let (mut stream, first, mut server) = connected(Wire::PortForward, 1 << 16).await;
+    let (mut stream, mut server) = connected(Wire::PortForward, 1 << 16).await;
     let port = 1234u16.to_le_bytes();
     say(&mut server, 0, port).await;
     say(&mut server, 1, port).await;
     say(&mut server, 0, [1, 2, 3]).await;
     say(&mut server, 0, [4]).await;
-    first.arrived().await.unwrap();
+    stream.first_data().await.unwrap();
     server.close(None).await.unwrap();
     let mut data = Vec::new();
     stream.read_to_end(&mut data).await.unwrap();
@@ -161,7 +167,7 @@ async fn a_forwarded_port_hides_its_number() {
 #[tokio::test]
 async fn a_port_that_cannot_be_forwarded_says_why() {
     for in_one_message in [true, false] {
-        let (mut stream, first, mut server) = connected(Wire::PortForward, 1 << 16).await;
+        let (mut stream, mut server) = connected(Wire::PortForward, 1 << 16).await;
         let port = 1234u16.to_le_bytes();
         let why = b"dial tcp4 127.0.0.1:1234: connect: connection refused\n";
         say(&mut server, 0, port).await;
@@ -173,14 +179,14 @@ async fn a_port_that_cannot_be_forwarded_says_why() {
         }
         let expected = "dial tcp4 127.0.0.1:1234: connect: connection refused";
         assert_eq!(stream.read(&mut [0; 8]).await.unwrap_err().to_string(), expected);
-        assert_eq!(first.arrived().await.unwrap_err().to_string(), expected);
+        assert_eq!(stream.first_data().await.unwrap_err().to_string(), expected);
     }
 }
 
 #[tokio::test]
 async fn a_reason_in_the_close_frame_is_told() {
     for (code, expected) in [(CloseCode::Error, Some("container not found")), (CloseCode::Normal, None)] {
-        let (mut stream, _first, mut server) = connected(Wire::PortForward, 1 << 16).await;
+        let (mut stream, mut server) = connected(Wire::PortForward, 1 << 16).await;
         server.close(Some(CloseFrame { code, reason: "container not found".into() })).await.unwrap();
         let read = stream.read(&mut [0; 8]).await;
         assert_eq!(read.err().map(|error| error.to_string()).as_deref(), expected);
@@ -189,7 +195,7 @@ async fn a_reason_in_the_close_frame_is_told() {
 
 #[tokio::test]
 async fn a_broken_connection_is_no_regular_end() {
-    let (mut stream, _first, server) = connected(Wire::PortForward, 1 << 16).await;
+    let (mut stream, server) = connected(Wire::PortForward, 1 << 16).await;
     drop(server);
     let error = stream.read(&mut [0; 8]).await.unwrap_err();
     assert!(error.to_string().starts_with("the stream broke: "), "{error}");
@@ -197,19 +203,20 @@ async fn a_broken_connection_is_no_regular_end() {
 
 #[tokio::test(start_paused = true)]
 async fn an_idle_stream_is_kept_alive() {
-    let (stream, _first, mut server) = connected(V5, 1 << 16).await;
+    let (mut stream, mut server) = connected(V5, 1 << 16).await;
     let begun = tokio::time::Instant::now();
+    let reader = tokio::spawn(async move { stream.read(&mut [0; 8]).await });
     for _ in 0..3 {
         assert!(matches!(server.next().await, Some(Ok(Message::Ping(_)))));
     }
     assert_eq!(begun.elapsed(), 3 * PING_EVERY);
-    drop(stream);
+    reader.abort();
     assert!(!matches!(server.next().await, Some(Ok(_))), "a dropped stream ends its connection");
 }
 
 #[tokio::test]
 async fn a_reader_that_waits_holds_the_peer_back() {
-    let (mut stream, _first, mut server) = connected(V5, 16 * 1024).await;
+    let (mut stream, mut server) = connected(V5, 16 * 1024).await;
     let chunk = vec![7; 16 * 1024];
     let mut sent = 0;
     let held = loop {

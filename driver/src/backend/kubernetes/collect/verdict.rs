@@ -23,6 +23,9 @@ pub(super) enum Verdict {
 /// Of a workload, whose own time goes before the one that is given for all.
 pub(super) fn of_workload(metadata: &ObjectMeta, given: Option<Ttl>, now: Timestamp) -> Verdict {
     let marks = Marks::of(metadata);
+    if marks.is_let_go() {
+        return Verdict::Stays("everybody who used it has let go of it and left it there on purpose".to_owned());
+    }
     let own = metadata.annotations.as_ref().and_then(|annotations| annotations.get(TTL_ANNOTATION));
     let ttl = match own.map(|text| text.parse::<Ttl>()) {
         Some(Ok(ttl)) => Some(ttl),
@@ -75,8 +78,11 @@ mod tests {
         "2026-11-21T17:00:00Z".parse().unwrap()
     }
 
+    const ANNA: &str = "buildfleet.internal/user.a1";
+
     /// A workload that was made days ago, and of which these were recorded since.
-    fn workload(recorded: &[(&str, &str)], annotations: serde_json::Value) -> ObjectMeta {
+    fn workload(recorded: &[(&str, &str)], mut annotations: serde_json::Value) -> ObjectMeta {
+        annotations[ANNA] = json!("anna@laptop 2026-11-20T10:00:00Z x");
         let recorded = recorded.iter().map(|(manager, time)| json!({"manager": manager, "time": time}));
         serde_json::from_value(json!({
             "name": "kube0",
@@ -127,9 +133,15 @@ mod tests {
     }
 
     #[test]
+    fn what_was_left_on_purpose_stays() {
+        let mut left = workload(&[], json!({}));
+        left.annotations.get_or_insert_default().remove(ANNA);
+        assert!(matches!(of_workload(&left, ttl("1h"), now()), Verdict::Stays(_)));
+    }
+
+    #[test]
     fn people_are_told_who_used_it_last() {
         let notes = json!({
-            "buildfleet.internal/user.a1": "anna@laptop 2026-11-20T10:00:00Z x",
             "buildfleet.internal/user.b2": "bob@ci 2026-11-20T16:00:00Z x",
         });
         let workload = workload(&[(live::NOTES_MANAGER, "2026-11-20T16:00:30Z")], notes);

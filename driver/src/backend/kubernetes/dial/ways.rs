@@ -123,11 +123,13 @@ async fn pod_ip(address: IpAddr) -> Result<TcpStream, Failure> {
     }
 }
 
-async fn port_forward(connection: &Connection, pod: &PodName) -> Result<ChannelStream, Failure> {
+async fn port_forward(
+    connection: &Connection,
+    pod: &PodName,
+) -> Result<impl AsyncRead + AsyncWrite + Send + Unpin + 'static, Failure> {
     let request = pods(connection).portforward(pod.as_str(), &[TLS_PORT]).map_err(into_failure)?;
     let upgraded = ask(connection.client.connect(request)).await.map_err(|error| refusal(error, pod))?;
-    let (stream, _first) = ChannelStream::open(upgraded.into_stream(), Wire::PortForward);
-    Ok(stream)
+    Ok(ChannelStream::open(upgraded.into_stream(), Wire::PortForward))
 }
 
 /// `buildctl dial-stdio` in a container, at `address` or else where the image has its `buildkitd`.
@@ -143,9 +145,9 @@ pub(in super::super) async fn exec(
     let request = pods(connection).exec(pod.as_str(), command, &params).map_err(into_failure)?;
     let upgraded = ask(connection.client.connect(request)).await.map_err(|error| refusal(error, pod))?;
     let wire = Wire::Exec { close_signal: upgraded.supports_stream_close() };
-    let (stream, first) = ChannelStream::open(upgraded.into_stream(), wire);
+    let mut stream = ChannelStream::open(upgraded.into_stream(), wire);
     // The upgrade says nothing of the command: it may not exist, or find no buildkitd (docker/buildx#4040).
-    match tokio::time::timeout(EXEC_SILENCE, first.arrived()).await {
+    match tokio::time::timeout(EXEC_SILENCE, stream.first_data()).await {
         Ok(Ok(())) | Err(_) => Ok(Box::new(stream)),
         Ok(Err(error)) => Err(Failure::Other(error.into())),
     }

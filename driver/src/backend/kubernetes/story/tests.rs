@@ -274,7 +274,8 @@ fn ends_have_a_reason() {
         deleted(pod(Some("n1"), json!({"phase": "Running", "conditions": condition})))
     };
     for (pod, log, expected) in [
-        (main(running(), terminated("OOMKilled", 137)), Some("last line\n"), "OOMKilled: last line"),
+        (main(running(), terminated("OOMKilled", 137)), Some("last line\n"), "OOMKilled"),
+        (main(running(), terminated("Error", 1)), Some("last line\n"), "exit code 1: last line"),
         (main(terminated("Error", 1), json!({})), None, "exit code 1"),
         (main(terminated("Error", 2), json!({})), Some(" \n"), "exit code 2"),
         (deleted(main(terminated("Error", 143), json!({}))), Some("x"), "deleted"),
