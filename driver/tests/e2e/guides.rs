@@ -27,6 +27,12 @@ const GUIDES: [&str; 7] =
     ["first-build", "multi-arch", "ci", "shared-team-builder", "rootless", "private-registries", "troubleshooting"];
 
 #[test]
+fn the_readme() {
+    let page = fs::read_to_string(repository().join("README.md")).expect("it is in the repository");
+    type_in("README.md", &page);
+}
+
+#[test]
 fn the_first_build() {
     follow("first-build");
 }
@@ -82,11 +88,16 @@ fn guides() -> PathBuf {
     repository().join("docs/guides")
 }
 
-/// All of a guide, by one person in one shell, and by those that it names in theirs.
 fn follow(name: &str) {
     assert!(GUIDES.contains(&name), "{name} is no guide");
-    let page = fs::read_to_string(guides().join(format!("{name}.md"))).expect("the guide is in the repository");
-    let commands = page::commands(&page).unwrap_or_else(|error| panic!("{name}.md: {error}"));
+    let file = guides().join(format!("{name}.md"));
+    let page = fs::read_to_string(file).expect("the guide is in the repository");
+    type_in(&format!("docs/guides/{name}.md"), &page);
+}
+
+/// All of a page, by one person in one shell, and by those that it names in theirs.
+fn type_in(name: &str, page: &str) {
+    let commands = page::commands(page).unwrap_or_else(|error| panic!("{name}: {error}"));
     base_image();
     let mut scene = Scene::kube();
     let registry = Registry::start(&scene.path("registry"));
@@ -176,7 +187,8 @@ impl<'a> Place<'a> {
         let examples = repository().join("examples");
         let authority = self.registry.authority();
         let done = shell.run(&format!(
-            "ln -s {} {package}/*.tar.gz* . && cp {} ca.pem && echo {PASSWORD} >password.txt",
+            "ln -s {} {package}/*.tar.gz* . && cp {} ca.pem && echo {PASSWORD} >password.txt && \
+             printf 'FROM scratch\\nCOPY ca.pem /\\n' >Dockerfile",
             examples.display(),
             authority.display()
         ));
@@ -188,7 +200,7 @@ impl<'a> Place<'a> {
     }
 
     fn check(&self, guide: &str, command: &Command, shell: &mut Shell) {
-        let at = format!("docs/guides/{guide}.md:{}: `{}`", command.line, command.text);
+        let at = format!("{guide}:{}: `{}`", command.line, command.text);
         let done = shell.run(&self.here(&command.text));
         println!("{at}\n{}", done.said);
         assert_eq!(command.fails, done.code != 0, "{at} ended with {}:\n{}", done.code, done.said);
