@@ -38,7 +38,7 @@ fn docker_compose_builds_with_a_builder_through_the_plugin() {
         assert!(registry::manifest(image)["schemaVersion"] == 2, "no {image}");
     }
     let placed = scene.shell("docker buildfleet inspect kube --placement").succeeds();
-    placed.says("compose-web").says("spread beside 1 other build");
+    placed.says("home of project").says("spread beside 1 other build");
 
     scene.shell("docker buildx rm kube").succeeds();
     scene.has_no_builder();

@@ -19,12 +19,18 @@ use crate::support::scene::Scene;
 use crate::support::service::{PASSWORD, Registry};
 use crate::support::tools::cluster;
 
-/// What a guide calls a registry with a password and an authority of its own.
+/// What the guide calls the registry that says how to speak to it.
 const INTERNAL: &str = "registry.internal.example.com";
 
 /// Each is the name of a page and has a test.
 const GUIDES: [&str; 7] =
     ["first-build", "multi-arch", "ci", "shared-team-builder", "rootless", "private-registries", "troubleshooting"];
+
+#[test]
+fn the_readme() {
+    let page = fs::read_to_string(repository().join("README.md")).expect("it is in the repository");
+    type_in("README.md", &page);
+}
 
 #[test]
 fn the_first_build() {
@@ -82,21 +88,24 @@ fn guides() -> PathBuf {
     repository().join("docs/guides")
 }
 
-/// All of a guide, by one person in one shell, and by those that it names in theirs.
 fn follow(name: &str) {
     assert!(GUIDES.contains(&name), "{name} is no guide");
-    let page = fs::read_to_string(guides().join(format!("{name}.md"))).expect("the guide is in the repository");
-    let commands = page::commands(&page).unwrap_or_else(|error| panic!("{name}.md: {error}"));
+    let file = guides().join(format!("{name}.md"));
+    let page = fs::read_to_string(file).expect("the guide is in the repository");
+    type_in(&format!("docs/guides/{name}.md"), &page);
+}
+
+/// All of a page, by one person in one shell, and by those that it names in theirs.
+fn type_in(name: &str, page: &str) {
+    let commands = page::commands(page).unwrap_or_else(|error| panic!("{name}: {error}"));
     base_image();
     let mut scene = Scene::kube();
-    let registry = page.contains(INTERNAL).then(|| Registry::start(&scene.path("registry")));
-    if let Some(registry) = &registry {
-        scene.set("SSL_CERT_FILE", registry.authority());
-    }
-    let place = Place::make(&scene, registry.as_ref());
+    let registry = Registry::start(&scene.path("registry"));
+    scene.set("SSL_CERT_FILE", registry.authority());
+    let place = Place::make(&scene, &registry, page.contains(INTERNAL));
     let mut others: BTreeMap<String, (Scene, Shell)> = BTreeMap::new();
     let mut reader = Shell::open(&scene);
-    place.furnish(&mut reader, registry.as_ref());
+    place.furnish(&mut reader);
     // One guide is about this.
     if !page.contains("/install --user") {
         install(&mut reader);
@@ -131,51 +140,58 @@ fn install(shell: &mut Shell) {
     assert_eq!(done.code, 0, "{done:?}");
 }
 
-/// What stands for the reader's own cluster and registries.
+/// What stands for the reader's own cluster and registry.
 #[derive(Debug)]
-struct Place {
+struct Place<'a> {
     names: Vec<(&'static str, String)>,
+    registry: &'a Registry,
 }
 
-impl Place {
-    fn make(scene: &Scene, internal: Option<&Registry>) -> Self {
-        let registry = &cluster().registry;
-        // For pods that are to find the cluster's registry, which is plain HTTP, and in it what docker's would have.
+impl<'a> Place<'a> {
+    fn make(scene: &Scene, registry: &'a Registry, the_guide_configures: bool) -> Self {
+        // By this pods know the registry, and find in the cluster's own, which is plain HTTP, what docker's would have.
         let config = scene.path("buildkitd.toml");
+        let (host, authority, mirror) = (registry.host(), registry.authority(), &cluster().registry);
         let text = format!(
-            "[registry.\"{registry}\"]\n  http = true\n[registry.\"docker.io\"]\n  mirrors = [\"{registry}\"]\n"
+            "[registry.\"{host}\"]\n  ca = [\"{}\"]\n[registry.\"{mirror}\"]\n  http = true\n\
+             [registry.\"docker.io\"]\n  mirrors = [\"{mirror}\"]\n",
+            authority.display()
         );
         fs::write(&config, text).expect("a file of our own");
         let config = format!("--buildkitd-config {}", config.display());
         let namespace = scene.namespace().name();
         let mut names = vec![
-            ("--driver-opt namespace=builds", format!("--driver-opt namespace={namespace}")),
-            ("registry.example.com", registry.clone()),
+            ("registry.example.com", host.clone()),
+            (INTERNAL, host),
+            ("--namespace builds", format!("--namespace {namespace}")),
+            ("--driver local", format!("--driver local {config}")),
             (
                 "BUILDFLEET_CI_NAMESPACE=builds",
                 format!("BUILDFLEET_CI_NAMESPACE={namespace} BUILDFLEET_CI_OPTIONS='{config}'"),
             ),
-            ("--driver local", format!("--driver local {config}")),
-            ("--namespace builds", format!("--namespace {namespace}")),
         ];
-        if let Some(internal) = internal {
-            names.push((INTERNAL, internal.host()));
+        let options = format!("--driver-opt namespace={namespace}");
+        if the_guide_configures {
+            names.push(("--driver-opt namespace=builds", options));
         } else {
-            // With a registry of its own, a guide has a configuration of its own.
-            names[0].1 = format!("{config} {}", names[0].1);
+            names.push(("--driver-opt namespace=builds", format!("{config} {options}")));
+            registry.log_in(&scene.path("docker"));
         }
-        Self { names }
+        Self { names, registry }
     }
 
     /// What the guides speak of, in the directory that they begin in.
-    fn furnish(&self, shell: &mut Shell, internal: Option<&Registry>) {
+    fn furnish(&self, shell: &mut Shell) {
         let package = archive();
         let package = package.parent().expect("it is in a folder").display();
-        let mut lines = format!("ln -s {}/examples {package}/*.tar.gz* .", repository().display());
-        if let Some(registry) = internal {
-            lines += &format!(" && cp {} ca.pem && echo {PASSWORD} >password.txt", registry.authority().display());
-        }
-        let done = shell.run(&lines);
+        let examples = repository().join("examples");
+        let authority = self.registry.authority();
+        let done = shell.run(&format!(
+            "ln -s {} {package}/*.tar.gz* . && cp {} ca.pem && echo {PASSWORD} >password.txt && \
+             printf 'FROM scratch\\nCOPY ca.pem /\\n' >Dockerfile",
+            examples.display(),
+            authority.display()
+        ));
         assert_eq!(done.code, 0, "{done:?}");
     }
 
@@ -184,7 +200,7 @@ impl Place {
     }
 
     fn check(&self, guide: &str, command: &Command, shell: &mut Shell) {
-        let at = format!("docs/guides/{guide}.md:{}: `{}`", command.line, command.text);
+        let at = format!("{guide}:{}: `{}`", command.line, command.text);
         let done = shell.run(&self.here(&command.text));
         println!("{at}\n{}", done.said);
         assert_eq!(command.fails, done.code != 0, "{at} ended with {}:\n{}", done.code, done.said);
