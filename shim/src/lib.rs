@@ -5,6 +5,7 @@ pub mod argv;
 mod bounded;
 pub mod docker;
 pub mod environment;
+pub mod load;
 pub mod plugin;
 pub mod plugins;
 pub mod real;

@@ -9,12 +9,13 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use buildfleet_shim::argv::Line;
+use buildfleet_shim::docker::{self, Config};
 use buildfleet_shim::environment::{Environment, Process};
 use buildfleet_shim::plugin::{self, BY_DOCKER, METADATA, Plugin};
 use buildfleet_shim::real::{NAME, Ourselves};
 use buildfleet_shim::relay::{self, PROGRAM};
 use buildfleet_shim::route::{Route, route};
-use buildfleet_shim::{SHIM, runtime};
+use buildfleet_shim::{SHIM, load, runtime};
 
 use self::known::Known;
 
@@ -37,9 +38,13 @@ fn main() -> ExitCode {
     };
     // Without links, so that what lies beside the program is found.
     let own = std::env::current_exe().unwrap_or_default();
+    let ourselves = Ourselves::called(&argv0, own, &Process);
     match plugin {
-        Plugin::Buildfleet => buildfleet(&own, args),
-        Plugin::Buildx => buildx(&Ourselves::called(&argv0, own, &Process), &argv0, &args),
+        Plugin::Buildfleet => match plugin::buildx_s(&args) {
+            Some(args) => buildx(&ourselves, &argv0, &args),
+            None => buildfleet(&ourselves.program, args),
+        },
+        Plugin::Buildx => buildx(&ourselves, &argv0, &args),
     }
 }
 
@@ -79,6 +84,10 @@ fn buildx(ourselves: &Ourselves, argv0: &OsStr, args: &[OsString]) -> ExitCode {
                 return not_run(&program, &relay::to_ours(&program, line, real().as_deref()));
             }
             Route::RelayTo(builder) => {
+                if let Some(reason) = no_engine(line) {
+                    eprintln!("ERROR: {reason}");
+                    return ExitCode::FAILURE;
+                }
                 let program = relay::find_program(&ourselves.program, &Process);
                 if let Err(reason) = relay::wake(&builder, program.as_deref()) {
                     eprintln!("warning: buildfleet: {reason}");
@@ -98,6 +107,16 @@ fn routed(line: &Line) -> Route {
     // Without such a directory no daemon can run here, so no builder is ours; what would make one says so itself.
     let runtime_dir = runtime::runtime_dir(&Process).ok();
     route(line, variable.as_deref(), &Known::new(line.globals(), runtime_dir))
+}
+
+/// Why the end of the build could not be loaded.
+fn no_engine(line: &Line) -> Option<String> {
+    if !load::wants_engine(line.words()) {
+        return None;
+    }
+    let dir = docker::config_dir(&Process, line.globals()).unwrap_or_default();
+    let config = Config::read(dir.clone()).unwrap_or_else(|_| Config::without_file(dir));
+    load::no_engine(&config.endpoint(&Process, line.globals()), relay::listens)
 }
 
 fn asked_who(args: &[OsString]) -> bool {

@@ -81,14 +81,36 @@ impl Metadata {
     }
 }
 
+/// Commands that buildx has and `buildfleet` has not.
+const BUILDX_ALONE: [&str; 8] = ["build", "b", "bake", "f", "dap", "debug", "imagetools", "policy"];
+
 /// docker hands on its whole command line: its own global flags, the plugin's name, then what is meant for it. All is
 /// meant for it when the name is not there: then it was not docker who called.
 #[must_use]
 pub fn buildfleet_s(mut args: Vec<OsString>) -> Vec<OsString> {
-    match args.iter().position(|arg| arg == "buildfleet") {
+    match name_in(&args) {
         Some(name) => args.split_off(name + 1),
         None => args,
     }
+}
+
+/// The command line for buildx, when `docker buildfleet` is given a command that only buildx has: so that it can be
+/// docker's builder, to which `docker build` goes.
+#[must_use]
+pub fn buildx_s(args: &[OsString]) -> Option<Vec<OsString>> {
+    let name = name_in(args);
+    let command = args.get(name.map_or(0, |name| name + 1))?;
+    BUILDX_ALONE.iter().any(|known| command == known).then(|| {
+        let mut args = args.to_vec();
+        if let Some(name) = name {
+            args[name] = "buildx".into();
+        }
+        args
+    })
+}
+
+fn name_in(args: &[OsString]) -> Option<usize> {
+    args.iter().position(|arg| arg == "buildfleet")
 }
 
 #[cfg(test)]
@@ -137,6 +159,21 @@ mod tests {
             let given = given.split(' ').map(OsString::from).collect();
             let words: Vec<_> = wanted.split(' ').filter(|word| !word.is_empty()).map(OsString::from).collect();
             assert_eq!(buildfleet_s(given), words);
+        }
+    }
+    #[test]
+    fn what_only_buildx_has_is_handed_to_it() {
+        let words = |line: &str| line.split(' ').map(OsString::from).collect::<Vec<_>>();
+        for (given, wanted) in [
+            ("buildfleet build .", Some("buildx build .")),
+            ("--context c buildfleet bake buildfleet", Some("--context c buildx bake buildfleet")),
+            ("build .", Some("build .")),
+            ("buildfleet history ls", None),
+            ("buildfleet ls build", None),
+            ("buildfleet", None),
+            ("ls", None),
+        ] {
+            assert_eq!(buildx_s(&words(given)), wanted.map(words), "{given}");
         }
     }
 }

@@ -32,7 +32,7 @@ pub struct Remembered {
     path: PathBuf,
     version: String,
     size: u64,
-    /// Since 1970, in nanoseconds: so that an upgrade within a second shows.
+    /// Seconds since 1970, with all nine digits: so that an upgrade within a second shows.
     modified: String,
 }
 

@@ -86,7 +86,7 @@ pub fn wake(builder: &Instance, program: Option<&Path>) -> Result<(), String> {
 }
 
 /// Whether somebody holds this end. One whose queue is full does: nothing is waited for here.
-fn listens(path: &Path) -> bool {
+pub fn listens(path: &Path) -> bool {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let Ok(near) = socket(AddressFamily::Unix, SockType::Stream, flags, None) else { return false };
     let Ok(address) = UnixAddr::new(path) else { return false };

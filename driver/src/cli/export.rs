@@ -1,6 +1,6 @@
 //! `buildfleet export`: gives builders to docker buildx's kubernetes driver, with the pods that they have.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use buildfleet_proto::fleet::{Builder, RemoveRequest};
 use buildfleet_shim::store::Store;
@@ -64,7 +64,7 @@ async fn one(
     dry_run: bool,
 ) -> Result<Moved, Failure> {
     let kept = backup(context, &builder.name);
-    let before = read(kept.clone())?;
+    let before = read(&kept)?;
     let composed = compose::compose(builder, before.as_deref(), context.settings.kubeconfig());
     let compose::Composed { text, warnings } = composed.map_err(|reasons| Failure::other(reasons.join("\n")))?;
     warnings.iter().for_each(|warning| context.warning(warning));
@@ -96,8 +96,8 @@ async fn one(
     Ok(Moved::of(builder, "exported", endpoint))
 }
 
-fn read(path: PathBuf) -> Result<Option<Vec<u8>>, Failure> {
-    match std::fs::read(&path) {
+fn read(path: &Path) -> Result<Option<Vec<u8>>, Failure> {
+    match std::fs::read(path) {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(Failure::other(format!("failed to read {}: {error}", path.display()))),

@@ -44,8 +44,7 @@ pub(super) fn run(arguments: &[String]) -> ExitCode {
     let line = match commands::read(arguments) {
         Ok(line) => line,
         Err(misuse) => {
-            say(misuse.text.trim_end_matches('\n'));
-            say("");
+            say(misuse.text.trim_end());
             return ExitCode::from(misuse.code);
         }
     };

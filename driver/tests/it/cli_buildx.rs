@@ -1,10 +1,43 @@
 //! The program beside a docker buildx that records what it is told.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
 use crate::cli_daemon::{Machine, builder};
 
 const OURS: &str = "Name:   kube\nDriver: remote\n\nNodes:\nName:     kube0\nEndpoint: unix://RUN/nodes/kube0.sock\n\nName:     kube1\nEndpoint: unix://RUN/nodes/kube1.sock\n";
 
 const OTHER: &str = "Name:   kube\nDriver: docker-container\n\nNodes:\nName:     kube0\nEndpoint: default\n";
+
+impl Machine {
+    /// A buildx that says what it was told; `known` is what it has, by name, as `inspect` prints it.
+    pub(crate) fn buildx(self, known: &[(&str, &str)], create_fails: bool) -> Self {
+        let dir = Path::new(&self.home()).join("buildx");
+        fs::create_dir(&dir).expect("ours");
+        for (name, text) in known {
+            fs::write(dir.join(name), text.replace("RUN", &self.run_dir())).expect("ours");
+        }
+        let create = if create_fails { "echo 'ERROR: the store is full' >&2; exit 1" } else { "exit 0" };
+        let script = format!(
+            "#!/bin/sh\ncd {dir}\n[ \"$1\" = buildx ] && shift\ncase $1 in\n\
+             version) echo github.com/docker/buildx v0; exit 0;;\n\
+             inspect) cat \"$2\" 2>/dev/null && exit 0; echo \"ERROR: no builder \\\"$2\\\" found\" >&2; exit 1;;\nesac\n\
+             echo \"$@\" >>told\n[ -f \"on-$1\" ] && . \"./on-$1\"\ncase $1 in create) {create};; esac\n",
+            dir = dir.display()
+        );
+        let program = Path::new(&self.home()).join("docker");
+        fs::write(&program, script).expect("ours");
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("ours");
+        self
+    }
+
+    /// What buildx was told, one call per line, with `RUN` for the runtime directory.
+    pub(crate) fn told(&self) -> Vec<String> {
+        let text = fs::read_to_string(Path::new(&self.home()).join("buildx/told")).unwrap_or_default();
+        text.lines().map(|line| line.replace(&self.run_dir(), "RUN")).collect()
+    }
+}
 
 #[tokio::test]
 async fn create_registers_the_builder_and_each_further_node() {

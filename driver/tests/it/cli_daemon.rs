@@ -117,27 +117,6 @@ impl Machine {
         self.with(|script| script.usage = usage)
     }
 
-    /// A buildx that says what it was told; `known` is what it has, by name, as `inspect` prints it.
-    pub(crate) fn buildx(self, known: &[(&str, &str)], create_fails: bool) -> Self {
-        let dir = self.home.path().join("buildx");
-        fs::create_dir(&dir).expect("ours");
-        for (name, text) in known {
-            fs::write(dir.join(name), text.replace("RUN", &self.run_dir())).expect("ours");
-        }
-        let create = if create_fails { "echo 'ERROR: the store is full' >&2; exit 1" } else { "exit 0" };
-        let script = format!(
-            "#!/bin/sh\ncd {dir}\n[ \"$1\" = buildx ] && shift\ncase $1 in\n\
-             version) echo github.com/docker/buildx v0; exit 0;;\n\
-             inspect) cat \"$2\" 2>/dev/null && exit 0; echo \"ERROR: no builder \\\"$2\\\" found\" >&2; exit 1;;\nesac\n\
-             echo \"$@\" >>told\n[ -f \"on-$1\" ] && . \"./on-$1\"\ncase $1 in create) {create};; esac\n",
-            dir = dir.display()
-        );
-        let program = self.home.path().join("docker");
-        fs::write(&program, script).expect("ours");
-        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("ours");
-        self
-    }
-
     pub(crate) fn run_dir(&self) -> String {
         self.home.path().join("run").display().to_string()
     }
@@ -194,12 +173,6 @@ impl Machine {
 
     pub(crate) fn created(&self) -> CreateRequest {
         self.script.lock().expect("no test panics with it").created.clone().expect("Create was called")
-    }
-
-    /// What buildx was told, one call per line, with `RUN` for the runtime directory.
-    pub(crate) fn told(&self) -> Vec<String> {
-        let text = fs::read_to_string(self.home.path().join("buildx/told")).unwrap_or_default();
-        text.lines().map(|line| line.replace(&self.run_dir(), "RUN")).collect()
     }
 }
 

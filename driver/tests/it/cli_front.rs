@@ -131,7 +131,7 @@ async fn buildx_s_default_configuration_is_for_pods_and_does_not_keep_buildx_fro
 #[tokio::test]
 async fn what_is_wrong_is_said_as_buildx_says_it() {
     let machine = kube();
-    let usage = "\n\nUsage:  docker buildx create [OPTIONS] [CONTEXT|ENDPOINT]\n\nRun 'docker buildx create --help' for more information\n\n";
+    let usage = "\n\nUsage:  docker buildx create [OPTIONS] [CONTEXT|ENDPOINT]\n\nRun 'docker buildx create --help' for more information\n";
     expect(&machine.run("buildx create --nope").await, 125, "", &format!("unknown flag: --nope{usage}"));
     for (line, said) in [
         ("create --driver kubernetes x", "kubernetes driver does not support endpoint args \"x\""),

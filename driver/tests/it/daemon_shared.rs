@@ -148,3 +148,37 @@ async fn a_node_whose_cluster_refuses_leaves_by_force_alone() {
     assert_eq!(home.files("run/nodes"), ["kube0.sock"]);
     daemon.end().await;
 }
+
+#[tokio::test]
+async fn a_workload_that_others_made_is_adopted_as_it_is_and_stays_so() {
+    let home = Home::new();
+    let mut daemon = home.start().await;
+    *home.backends.node("kube0").of_others.lock().unwrap() = Some("deployment/kube0".parse().unwrap());
+    let adopt = |request: CreateRequest| CreateRequest { adopt: true, ..request };
+    let opts = vec!["requests.cpu=1,namespace=ci".to_owned()];
+    let wanted = CreateRequest { driver_opt: opts, buildkitd_flags: "--debug".to_owned(), ..adopt(kubernetes("kube")) };
+    let looked = daemon.create(CreateRequest { dry_run: true, ..wanted.clone() }).await.unwrap().builder.unwrap();
+    assert_eq!(looked.nodes[0].endpoint, "kubernetes:///kube?attach=deployment/kube0&context=prod");
+    assert!(daemon.list().await.builders.is_empty());
+    daemon.create(wanted).await.unwrap();
+    // Where nothing is there, it is a node of our own.
+    daemon.create(adopt(append("kube"))).await.unwrap();
+    daemon.end().await;
+
+    let mut daemon = home.start().await;
+    let builder = daemon.inspect("kube").await.unwrap();
+    let (theirs, ours) = (&builder.nodes[0], &builder.nodes[1]);
+    assert_eq!(theirs.endpoint, looked.nodes[0].endpoint);
+    assert_eq!((theirs.driver_opts["requests.cpu"].as_str(), theirs.buildkitd_flags[0].as_str()), ("1", "--debug"));
+    assert_eq!(theirs.kubeconfig.as_ref().unwrap().context, "prod");
+    assert_eq!(ours.endpoint, "kubernetes:///kube?deployment=kube1&context=prod");
+    // What can be said of pods of others can be said of these, and what buildx has made of them stays.
+    let node = |request: CreateRequest| CreateRequest { node: "kube0".to_owned(), kubeconfig: None, ..request };
+    let platform = vec!["linux/arm64".to_owned()];
+    let changed = daemon.create(node(CreateRequest { platform, ..kubernetes("kube") })).await.unwrap().builder.unwrap();
+    assert_eq!((changed.nodes[0].platforms.len(), &changed.nodes[0].driver_opts), (1, &theirs.driver_opts));
+    let image = vec!["image=other".to_owned()];
+    let refused = daemon.create(node(CreateRequest { driver_opt: image, ..kubernetes("kube") })).await.unwrap_err();
+    assert!(refused.message().contains("not buildfleet's to change"), "{}", refused.message());
+    daemon.end().await;
+}

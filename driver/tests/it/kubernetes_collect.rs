@@ -12,7 +12,7 @@ async fn server() -> ApiServer {
 }
 
 /// An object of a node that daemons wrote to last at that time.
-fn object(name: &str, node: &str, at: &str, annotations: Value) -> Value {
+fn object(name: &str, node: &str, at: &str, annotations: &Value) -> Value {
     json!({"metadata": {
         "name": name,
         "uid": format!("uid of {name}"),
@@ -26,8 +26,8 @@ fn object(name: &str, node: &str, at: &str, annotations: Value) -> Value {
 fn put_node(server: &ApiServer, kind: &'static str, node: &str, at: &str, annotations: Value) {
     let mut annotations = annotations;
     annotations["buildfleet.internal/user.a"] = json!("anna@laptop 2026-11-19T10:00:00Z x");
-    server.put(kind, object(node, node, at, annotations));
-    server.put("secrets", object(&format!("{node}-tls"), node, at, json!({})));
+    server.put(kind, object(node, node, at, &annotations));
+    server.put("secrets", object(&format!("{node}-tls"), node, at, &json!({})));
 }
 
 fn collect(server: &ApiServer) -> Collect {
@@ -66,8 +66,8 @@ async fn what_nobody_has_used_for_its_ttl_goes_with_all_that_belongs_to_it() {
     put_node(&server, "deployments", "busy0", RECENT, json!({}));
     put_node(&server, "deployments", "kept0", OLD, json!({"buildfleet.internal/ttl": "never"}));
     put_node(&server, "statefulsets", "disk0", OLD, json!({}));
-    server.put("persistentvolumeclaims", object("buildkit-disk0-0", "disk0", OLD, json!({})));
-    server.put("poddisruptionbudgets", object("old0", "old0", OLD, json!({})));
+    server.put("persistentvolumeclaims", object("buildkit-disk0-0", "disk0", OLD, &json!({})));
+    server.put("poddisruptionbudgets", object("old0", "old0", OLD, &json!({})));
 
     let wanted = [
         ("deployment busy0", Fate::Stays),
@@ -99,9 +99,9 @@ async fn what_nobody_has_used_for_its_ttl_goes_with_all_that_belongs_to_it() {
 #[tokio::test]
 async fn what_is_left_of_nodes_that_are_gone_goes_but_for_volumes_and_what_is_new() {
     let server = server().await;
-    server.put("secrets", object("gone0-tls", "gone0", OLD, json!({})));
-    server.put("secrets", object("soon0-tls", "soon0", "2026-11-21T16:59:59Z", json!({})));
-    server.put("persistentvolumeclaims", object("buildkit-gone0-0", "gone0", OLD, json!({})));
+    server.put("secrets", object("gone0-tls", "gone0", OLD, &json!({})));
+    server.put("secrets", object("soon0-tls", "soon0", "2026-11-21T16:59:59Z", &json!({})));
+    server.put("persistentvolumeclaims", object("buildkit-gone0-0", "gone0", OLD, &json!({})));
     let found = collect(&server).run().await.unwrap();
     let claim = "persistentvolumeclaim buildkit-gone0-0";
     let wanted = [(claim, Fate::Stays), ("secret gone0-tls", Fate::Removed), ("secret soon0-tls", Fate::Stays)];
@@ -122,8 +122,8 @@ async fn what_somebody_begins_to_use_at_this_moment_stays() {
             "old0",
             "old0",
             "2026-11-21T17:00:00Z",
-            json!({"buildfleet.internal/user.b": "bob@ci 2026-11-21T17:00:00Z x"}),
-        ))
+            &json!({"buildfleet.internal/user.b": "bob@ci 2026-11-21T17:00:00Z x"}),
+        ));
     });
     let found = collect(&server).run().await.unwrap();
     assert_eq!(fates(&found), [("deployment old0", Fate::Stays)]);

@@ -29,6 +29,17 @@ fn the_program_gets_the_words_after_the_plugin_s_name_and_its_exit_code_is_kept(
 }
 
 #[test]
+fn what_only_buildx_has_goes_to_the_real_one() {
+    let mut place = Place::with_real();
+    place.link(PLUGIN);
+    place.set("DOCKER_CLI_PLUGIN_ORIGINAL_CLI_COMMAND", "docker");
+    let said = place.run(PLUGIN, ["-D", "buildfleet", "build", "--tag", "a b", "."]);
+    assert_eq!((said.who().as_str(), said.code()), ("real/docker-buildx", Some(9)));
+    assert_eq!(said.words(), ["-D", "buildx", "build", "--tag", "a b", "."]);
+    assert_eq!(place.run(PLUGIN, ["buildfleet", "history", "ls"]).who(), "buildfleet");
+}
+
+#[test]
 fn a_missing_program_is_an_error_with_a_hint() {
     let mut place = place();
     std::fs::remove_file(place.path("bin/buildfleet")).expect("ours");

@@ -6,11 +6,14 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use buildfleet_shim::real::{FILE, Remembered};
 use tempfile::TempDir;
 
 const PLUGIN: &str = env!("CARGO_BIN_EXE_docker-buildfleet");
+
+const LIMIT: Duration = Duration::from_secs(30);
 
 /// A program that is started inherits, until it runs, what other threads have open for writing; and what is open for writing
 /// cannot be started.
@@ -138,8 +141,18 @@ pub(crate) fn start(mut command: Command) -> Child {
 pub(crate) struct Said(pub(crate) Output);
 
 impl Said {
-    pub(crate) fn of(child: Child) -> Self {
-        Self(child.wait_with_output().expect("it ends"))
+    /// A program that calls itself would never end.
+    pub(crate) fn of(mut child: Child) -> Self {
+        let began = Instant::now();
+        // What it says fits into a pipe.
+        while child.try_wait().expect("it is ours").is_none() {
+            if began.elapsed() > LIMIT {
+                child.kill().expect("it is ours");
+                panic!("it does not end: {:?}", child.wait_with_output());
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        Self(child.wait_with_output().expect("it has ended"))
     }
 
     pub(crate) fn stdout(&self) -> String {

@@ -63,7 +63,7 @@ pub(super) fn compose(builder: &Builder, before: Option<&[u8]>, found: &[PathBuf
     if !reasons.is_empty() {
         return Err(reasons);
     }
-    Ok(Composed { text: instance(&builder.name, DRIVER, nodes).to_string().into_bytes(), warnings })
+    Ok(Composed { text: instance(&builder.name, DRIVER, &nodes).to_string().into_bytes(), warnings })
 }
 
 fn of_node(builder: &str, node: &Node, found: &[PathBuf], warnings: &mut Vec<String>) -> Result<Value, String> {
@@ -120,10 +120,10 @@ fn of_node(builder: &str, node: &Node, found: &[PathBuf], warnings: &mut Vec<Str
 }
 
 fn is_known(key: &str, value: &str) -> bool {
-    let known = |known: &&str| key == *known || known.ends_with('.') && key.starts_with(*known);
+    let is_it = |known: &&str| key == *known || known.ends_with('.') && key.starts_with(*known);
     match key {
         "loadbalance" => ["sticky", "random"].contains(&value),
-        _ => KNOWN.iter().any(|name| known(&name)),
+        _ => KNOWN.iter().any(is_it),
     }
 }
 

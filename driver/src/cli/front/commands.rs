@@ -209,6 +209,23 @@ mod tests {
         assert_eq!((given.text("buildkitd-config"), given.list("platform")), (Some("b"), words("x,y z")));
     }
 
+    /// What it could not read, it would not bring here.
+    #[test]
+    fn the_plugin_reads_the_same_flags() {
+        use Command::{Create, Du, Inspect, Ls, Prune, Rm, Stop, Use};
+        let read = |words: &[String]| {
+            let words: Vec<std::ffi::OsString> = words.iter().map(Into::into).collect();
+            buildfleet_shim::argv::Line::read(&words, false)
+        };
+        for command in [Create, Ls, Inspect, Rm, Stop, Use, Du, Prune] {
+            for flag in ROOT.iter().chain(command.flags()) {
+                let line = [command.name().to_owned(), format!("--{}=1", flag.name())];
+                assert!(read(&line).is_some(), "{line:?}");
+            }
+            assert!(read(&[command.name().to_owned(), "--nope=1".to_owned()]).is_none(), "{command:?}");
+        }
+    }
+
     #[test]
     fn help_and_other_commands_are_the_real_one_s() {
         for line in

@@ -46,6 +46,9 @@ pub(super) async fn run(mut call: Call, given: &Given) -> Result<u8, Failure> {
     create::run(args, &call.context).await.map(|()| 0).map_err(|failure| match failure.exit() {
         // An option that a later buildx knows, perhaps.
         Exit::Usage if failure.render().contains(": unknown") => failure.hint(TO_THE_REAL_ONE),
+        // The daemon's hints are in the words of `buildfleet create`.
+        _ if failure.render().contains("--force") => failure
+            .hint("--force and --attach are flags of `buildfleet create`, which makes and changes the same builders"),
         _ => failure,
     })
 }

@@ -88,3 +88,62 @@ impl Layout {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use buildfleet_proto::fleet::Pod;
+
+    use super::*;
+    use crate::cli::front::others::ListedNode;
+    use crate::cli::samples;
+
+    /// Two of ours, of which one runs, and one that is not.
+    fn listed() -> Vec<Listed> {
+        let mut builders = samples::builders();
+        builders[0].nodes[0].pods = ["kube0-6977cdcb75-48ld2", "kube0-6977cdcb75-rkc6b"]
+            .map(|name| Pod { name: name.into(), status: "ready".into(), ..Pod::default() })
+            .into();
+        builders[0].nodes[0].status = "running".into();
+        let known = Listed { current: true, ..Listed::default() };
+        let mut all: Vec<Listed> =
+            builders.iter().map(|builder| rows::ours(&known, builder).expect("it is JSON")).collect();
+        all[1].current = false;
+        all.push(Listed {
+            name: "theirs".into(),
+            driver: "docker-container".into(),
+            nodes: vec![ListedNode {
+                name: "theirs0".into(),
+                endpoint: "desktop".into(),
+                status: "inactive".into(),
+                ..ListedNode::default()
+            }],
+            ..Listed::default()
+        });
+        all.push(Listed { name: "default".into(), error: "no engine".into(), ..Listed::default() });
+        all
+    }
+
+    fn rendered(format: &str, no_trunc: bool) -> Option<String> {
+        match Layout::of(format)? {
+            Layout::Json => None,
+            Layout::Table(template) | Layout::Lines(template) => {
+                template.render_as_docker(rows::known(), &rows::rows(&listed(), no_trunc))
+            }
+        }
+    }
+
+    #[test]
+    fn the_table_is_docker_s_to_the_last_space() {
+        assert_eq!(rendered("table", false).as_deref(), Some(include_str!("../../../../testdata/cli/front-ls.txt")));
+    }
+
+    #[test]
+    fn templates_of_fields_are_filled_in_and_others_are_not() {
+        assert_eq!(rendered("table {{.Name}}", false).expect("a table").lines().nth(1), Some("kube*"));
+        assert!(rendered("{{.Name}} {{.Platforms}}", false).expect("lines").starts_with("kube \n"));
+        assert!(matches!(Layout::of("json"), Some(Layout::Json)));
+        for format in ["yaml", "", "pretty", "raw", "{{.Nope}}", "{{range .Builder.Nodes}}x{{end}}", "{{.Name"] {
+            assert_eq!(rendered(format, false), None, "{format}");
+        }
+    }
+}

@@ -42,6 +42,11 @@ impl Flag {
         Self { name, short: None, kind, sets }
     }
 
+    #[cfg(test)]
+    pub(super) fn name(&self) -> &'static str {
+        self.name
+    }
+
     fn spelled(&self) -> String {
         match self.short {
             Some(short) => format!("-{short}, --{}", self.name),
@@ -122,7 +127,7 @@ pub(super) fn parse(words: &[String], flags: &[&[Flag]]) -> Result<Given, String
         } else if let Some(long) = word.strip_prefix("--") {
             long_flag(word, long, &mut rest, flags, &mut given)?;
         } else if let Some(shorts) = word.strip_prefix('-').filter(|shorts| !shorts.is_empty()) {
-            short_flags(word, shorts, &mut rest, flags, &mut given)?;
+            short_flags(shorts, &mut rest, flags, &mut given)?;
         } else {
             given.words.push(word.clone());
         }
@@ -155,22 +160,17 @@ fn long_flag(word: &str, long: &str, rest: &mut Rest<'_>, flags: &[&[Flag]], giv
     keep(flag, value, given)
 }
 
-fn short_flags(
-    word: &str,
-    shorts: &str,
-    rest: &mut Rest<'_>,
-    flags: &[&[Flag]],
-    given: &mut Given,
-) -> Result<(), String> {
+fn short_flags(shorts: &str, rest: &mut Rest<'_>, flags: &[&[Flag]], given: &mut Given) -> Result<(), String> {
     let mut left = shorts;
     while let Some(short) = left.chars().next() {
+        let from_here = left;
         left = &left[short.len_utf8()..];
         let Some(flag) = find(flags, |flag| flag.short == Some(short)) else {
             if short == 'h' {
                 given.help = true;
                 return Ok(());
             }
-            return Err(format!("unknown shorthand flag: '{short}' in {word}"));
+            return Err(format!("unknown shorthand flag: '{short}' in -{from_here}"));
         };
         if let Some(value) = left.strip_prefix('=') {
             return keep(flag, value.to_owned(), given);
@@ -180,7 +180,7 @@ fn short_flags(
             continue;
         }
         let value = if left.is_empty() {
-            rest.next().ok_or_else(|| format!("flag needs an argument: '{short}' in {word}"))?.clone()
+            rest.next().ok_or_else(|| format!("flag needs an argument: '{short}' in -{from_here}"))?.clone()
         } else {
             left.to_owned()
         };
@@ -270,9 +270,9 @@ mod tests {
         for (line, wanted) in [
             ("--nope", "unknown flag: --nope"),
             ("--nope=x", "unknown flag: --nope"),
-            ("-fx", "unknown shorthand flag: 'x' in -fx"),
+            ("-fx", "unknown shorthand flag: 'x' in -x"),
             ("--out", "flag needs an argument: --out"),
-            ("-fo", "flag needs an argument: 'o' in -fo"),
+            ("-fo", "flag needs an argument: 'o' in -o"),
             ("---x", "bad flag syntax: ---x"),
             ("--=x", "bad flag syntax: --=x"),
             (

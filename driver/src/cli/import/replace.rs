@@ -45,10 +45,10 @@ pub(super) fn ours(builder: &Builder, platforms: impl Fn(&Node) -> Vec<String>) 
             "Files": null,
         })
     };
-    instance(&builder.name, "remote", builder.nodes.iter().map(node).collect())
+    instance(&builder.name, "remote", &builder.nodes.iter().map(node).collect::<Vec<_>>())
 }
 
-pub(in crate::cli) fn instance(name: &str, driver: &str, nodes: Vec<Value>) -> Value {
+pub(in crate::cli) fn instance(name: &str, driver: &str, nodes: &[Value]) -> Value {
     json!({"Name": name, "Driver": driver, "Nodes": nodes, "Dynamic": false})
 }
 

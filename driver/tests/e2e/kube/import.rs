@@ -39,7 +39,8 @@ fn builders_of_stock_buildx_are_taken_over_with_their_caches_and_given_back() {
     create("--name one --use --buildkitd-flags --debug", "amd64");
     create("--name two --node two-amd --platform linux/amd64", "amd64");
     create("--name two --append --node two-arm --platform linux/arm64", "arm64");
-    scene.buildx("create --name other --driver remote tcp://127.0.0.1:1").succeeds();
+    let other = r#"{"Name":"other","Driver":"docker-container","Nodes":[{"Name":"other0","Endpoint":"unix:///x"}]}"#;
+    fs::write(scene.path("docker/buildx/instances/other"), other).expect("a file of our own");
     build("one", "").says("this machine is: x86_64");
     build("two", "--platform linux/amd64,linux/arm64").says("this machine is: aarch64");
     let (before, theirs) = (pods(&scene), [instance(&scene, "one"), instance(&scene, "two")]);
@@ -52,11 +53,11 @@ fn builders_of_stock_buildx_are_taken_over_with_their_caches_and_given_back() {
         .says("attach=deployment/one0")
         .says("two can be imported")
         .says("two-arm")
-        .says("other is left to docker buildx: its driver is remote");
+        .says("other is left to docker buildx: its driver is docker-container");
     assert_eq!(scene.builders(), Vec::<Value>::new());
     assert_eq!([instance(&scene, "one"), instance(&scene, "two")], theirs);
     // What cannot be is said with its reason, and keeps nothing else.
-    scene.buildfleet("import other").fails().says("its driver is remote");
+    scene.buildfleet("import other").fails().says("its driver is docker-container");
     scene.buildfleet("import none").fails().says("docker buildx has no builder none");
 
     scene.buildfleet("import --all").succeeds().says("one imported").says("two imported");
@@ -72,7 +73,7 @@ fn builders_of_stock_buildx_are_taken_over_with_their_caches_and_given_back() {
 
     // The same pods, and what they have built is there.
     build("one", "").says("CACHED");
-    build("two", "--platform linux/amd64,linux/arm64").says("CACHED").says_nothing_of("this machine is");
+    build("two", "--platform linux/amd64,linux/arm64").says("CACHED").says_nothing_of("this machine is: x86_64");
     assert_eq!(pods(&scene), before);
     assert_eq!(scene.builder("one").inspect()["Nodes"][0]["Pods"][0]["Transport"], "exec");
     let image = registry::image("imported");
@@ -84,6 +85,7 @@ fn builders_of_stock_buildx_are_taken_over_with_their_caches_and_given_back() {
 
     // A daemon that starts again knows them still; twice is refused.
     scene.end_daemon();
+    assert_eq!(scene.builders().len(), 2);
     build("one", "").says("CACHED");
     scene.buildfleet("import one").fails().says("its driver is remote");
 

@@ -7,9 +7,8 @@ use crate::support::scene::Scene;
 
 /// The nodes that have a record of a build, in order.
 fn built_on(scene: &Scene) -> Vec<String> {
-    let records = scene.buildfleet("history ls --builder mixed --format json").succeeds().json_lines();
-    let mut nodes: Vec<String> =
-        records.iter().map(|record| record["Node"].as_str().expect("a node").to_owned()).collect();
+    let listed = scene.buildfleet("history ls --builder mixed --format").arg("{{.Node}}").succeeds();
+    let mut nodes: Vec<String> = listed.stdout.lines().map(str::to_owned).collect();
     nodes.sort();
     nodes
 }

@@ -117,7 +117,11 @@ fn every_way_to_a_build_leads_to_the_builder_whose_daemon_is_woken() {
     scene.shell(&format!("docker build --progress=plain {context}")).fails();
     let config = scene.path("docker/config.json");
     let text = fs::read_to_string(&config).expect("install wrote it");
-    fs::write(&config, text.replacen('{', r#"{"aliases": {"builder": "buildx"},"#, 1)).expect("ours");
-    scene.shell(&format!("docker build --progress=plain {context}")).succeeds().says("echo way");
+    for plugin in ["buildx", "buildfleet"] {
+        fs::write(&config, text.replacen('{', &format!(r#"{{"aliases": {{"builder": "{plugin}"}},"#), 1))
+            .expect("ours");
+        scene.shell(&format!("docker build --progress=plain {context}")).succeeds().says("echo way");
+    }
+    scene.shell(&format!("docker buildfleet build --progress=plain {context}")).succeeds().says("echo way");
     scene.buildfleet("rm laptop").succeeds();
 }

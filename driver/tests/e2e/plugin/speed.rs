@@ -8,13 +8,29 @@ use super::DIR;
 use crate::support::scene::Scene;
 use crate::support::tools::tools;
 
-const TURNS: usize = 40;
+/// In one round.
+const TURNS: usize = 20;
 
-/// Sorted.
-fn times(mut turn: impl FnMut() -> Duration) -> Vec<Duration> {
-    let mut all: Vec<Duration> = (0..TURNS).map(|_| turn()).collect();
-    all.sort();
-    all
+/// On a busy machine the least of a round is not what it costs; that of some is.
+const ROUNDS: usize = 5;
+
+/// How long it took, the least first.
+#[derive(Debug, Default)]
+struct Times(Vec<Duration>);
+
+impl Times {
+    fn add(&mut self, took: Duration) {
+        self.0.push(took);
+        self.0.sort();
+    }
+
+    fn least(&self) -> Duration {
+        self.0[0]
+    }
+
+    fn median(&self) -> Duration {
+        self.0[self.0.len() / 2]
+    }
 }
 
 #[test]
@@ -31,24 +47,20 @@ fn metadata_takes_less_than_20_ms_and_a_relay_at_most_5_ms() {
         assert!(ended.success(), "{}: {ended}", program.display());
         began.elapsed()
     };
-    let metadata = times(|| run(plugin.as_os_str(), &["docker-cli-plugin-metadata"]));
-    // One after the other, so that both meet the same machine.
-    let (mut shim, mut direct) = (Vec::new(), Vec::new());
-    for _ in 0..TURNS {
-        shim.push(run(plugin.as_os_str(), &["build", "--help"]));
-        direct.push(run(tools().docker_buildx.as_os_str(), &["build", "--help"]));
+    let (mut metadata, mut relayed, mut direct) = (Times::default(), Times::default(), Times::default());
+    for _ in 0..ROUNDS {
+        for _ in 0..TURNS {
+            // One after the other, so that all meet the same machine.
+            metadata.add(run(plugin.as_os_str(), &["docker-cli-plugin-metadata"]));
+            relayed.add(run(plugin.as_os_str(), &["build", "--help"]));
+            direct.add(run(tools().docker_buildx.as_os_str(), &["build", "--help"]));
+        }
+        let over = relayed.least().saturating_sub(direct.least());
+        println!("metadata: least {:?}, median {:?}", metadata.least(), metadata.median());
+        println!("relay: {over:?} over {:?}; medians {:?}, {:?}", direct.least(), relayed.median(), direct.median());
+        if metadata.least() < Duration::from_millis(20) && over <= Duration::from_millis(5) {
+            return;
+        }
     }
-    shim.sort();
-    direct.sort();
-    let over = |place: usize| shim[place].saturating_sub(direct[place]);
-    println!("metadata: least {:?}, median {:?}", metadata[0], metadata[TURNS / 2]);
-    println!(
-        "relay: least {:?} over {:?}, median {:?} over {:?}",
-        over(0),
-        direct[0],
-        over(TURNS / 2),
-        direct[TURNS / 2]
-    );
-    assert!(metadata[0] < Duration::from_millis(20), "{metadata:?}");
-    assert!(over(0) <= Duration::from_millis(5), "{shim:?}\n{direct:?}");
+    panic!("{metadata:?}\n{relayed:?}\n{direct:?}");
 }

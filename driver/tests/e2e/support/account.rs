@@ -13,8 +13,8 @@ pub(crate) const ACCOUNT: &str = "buildfleet";
 
 const DOCUMENT: &str = "docs/rbac.md";
 
-/// The heading above a Role of its own.
-const ATTACH: &str = "## `create --attach`";
+/// What has a Role of its own, and the heading above it.
+const ROLES: [(&str, &str); 2] = [("attach", "## `create --attach`"), ("gc", "## `gc`")];
 
 /// The service account in a test's namespace.
 #[derive(Debug)]
@@ -24,17 +24,18 @@ pub(crate) struct Account<'a> {
 }
 
 impl<'a> Account<'a> {
-    /// With the documented Role, or with what the documentation leaves of it for one transport, or with its Role for `attach`.
+    /// With the documented Role, or with what the documentation leaves of it for one transport, or with one of [`ROLES`].
     pub(crate) fn make(namespace: &'a Namespace, dir: PathBuf, transport: Option<&str>) -> Self {
         fs::create_dir_all(&dir).expect("a directory of our own");
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(DOCUMENT);
         let document = fs::read_to_string(&path).expect("the documentation is in the repository");
-        let attaches = transport == Some("attach");
-        let section = if attaches { document.split_once(ATTACH).expect("a section for it").1 } else { &document };
+        let own = ROLES.iter().find(|(name, _)| transport == Some(*name));
+        let section =
+            own.map_or(document.as_str(), |(_, heading)| document.split_once(heading).expect("a section for it").1);
         let objects = fenced_yaml(section).replace("namespace: builds", &format!("namespace: {}", namespace.name()));
         let file = dir.join("rbac.yaml");
         fs::write(&file, objects).expect("a file of our own");
-        let transport = transport.filter(|_| !attaches);
+        let transport = transport.filter(|_| own.is_none());
         let superfluous = transport.map(|transport| not_needed(&document, transport)).unwrap_or_default();
         // kubectl reads YAML for us.
         let read = namespace.kubectl("create --dry-run=client --output json --filename").arg(&file).succeeds();
