@@ -5,6 +5,7 @@
 //!
 //! ```text
 //! cargo test --features e2e --test e2e --no-run
+//! scripts/package --profile dev
 //! scripts/cluster sh cargo test --offline --features e2e --test e2e -- --test-threads=2
 //! ```
 //!
