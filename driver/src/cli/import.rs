@@ -165,27 +165,38 @@ async fn one(
     if dry_run {
         return Ok(Moved { name, result: "can be imported", nodes });
     }
-    let made = take_over(client, context, store, &instance, requests).await;
-    if let Err(failure) = made {
-        // The pods are nobody's to remove: they were there before.
-        let request = RemoveRequest { builder: name, keep_daemon: true, forget: true, ..RemoveRequest::default() };
-        if let Ok(stream) = client.remove(request).await {
-            let _ = follow(stream, Style::Quiet).await;
+    let mut made = false;
+    let taken = take_over(client, context, store, &instance, requests, &mut made).await;
+    if let Err(failure) = taken {
+        if made {
+            // The pods are nobody's to remove: they were there before.
+            let request = RemoveRequest { builder: name, keep_daemon: true, forget: true, ..RemoveRequest::default() };
+            let undone = match client.remove(request).await {
+                Ok(stream) => follow(stream, Style::Quiet).await,
+                Err(failure) => Err(failure),
+            };
+            if let Err(failure) = undone {
+                context.failed(&failure.doing("forget it again"));
+            }
         }
         return Err(failure);
     }
     Ok(Moved { name, result: "imported", nodes })
 }
 
+/// `made` says whether there is anything to undo.
 async fn take_over(
     client: &mut Client,
     context: &Context,
     store: &Store,
     instance: &Instance,
     requests: Vec<CreateRequest>,
+    made: &mut bool,
 ) -> Result<(), Failure> {
     for request in requests {
-        client.create(request).await?;
+        let node = request.node.clone();
+        client.create(request).await.map_err(|failure| failure.doing(format!("take over node {node}")))?;
+        *made = true;
     }
     let builder = with_platforms(client, &instance.name).await?;
     let (backup, ours) = (backup(context, &instance.name), replace::ours(&builder, buildx::platforms));

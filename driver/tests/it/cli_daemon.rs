@@ -32,6 +32,8 @@ struct Script {
     builders: Vec<Builder>,
     /// What `Create` refuses with.
     create: Option<Status>,
+    /// A node that is refused when it is more than looked at.
+    bad_node: String,
     warnings: Vec<String>,
     /// What `Create` tells of the cluster.
     changes: Vec<Change>,
@@ -86,6 +88,10 @@ impl Machine {
 
     pub(crate) fn create_refuses(self, status: Status) -> Self {
         self.with(|script| script.create = Some(status))
+    }
+
+    pub(crate) fn create_refuses_node(self, node: &str) -> Self {
+        self.with(|script| script.bad_node = node.to_owned())
     }
 
     pub(crate) fn create_warns(self, warning: &str) -> Self {
@@ -261,6 +267,9 @@ impl Fleet for FakeFleet {
             script.created = Some(request.clone());
             if let Some(status) = script.create.take() {
                 return Err(status);
+            }
+            if request.node == script.bad_node && !request.dry_run && !request.node.is_empty() {
+                return Err(Status::internal("the disk is full"));
             }
             let name = if request.builder.is_empty() { "invented" } else { &request.builder };
             let at = script.builders.iter().position(|builder| builder.name == name);

@@ -16,6 +16,7 @@ mod cli_daemon;
 mod cli_doctor;
 mod cli_front;
 mod cli_front_ls;
+mod cli_import;
 mod cli_records;
 mod daemon;
 mod daemon_process;
