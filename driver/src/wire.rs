@@ -6,7 +6,7 @@ use std::fmt;
 use bytes::{Bytes, BytesMut};
 use h2::client::SendRequest;
 use http::{HeaderMap, HeaderValue, Response};
-use tokio::io::{AsyncRead, AsyncWrite, BufWriter};
+use tokio::io::{AsyncRead, AsyncWrite, BufReader, BufWriter};
 
 mod batch;
 
@@ -35,11 +35,14 @@ const STREAMS: u32 = 100_000;
 /// Many frames of 16 KiB, which is the largest that BuildKit sends and takes, and less than a unix socket holds.
 const WRITE: usize = 128 << 10;
 
-/// A socket that keeps what is written until it is flushed.
-pub(crate) type Buffered<S> = BufWriter<S>;
+/// `h2` reads 8 KiB at a time, which is half a frame of BuildKit's.
+const READ: usize = 64 << 10;
 
-pub(crate) fn buffered<S: AsyncWrite>(stream: S) -> Buffered<S> {
-    BufWriter::with_capacity(WRITE, stream)
+/// A socket that keeps what is written until it is flushed, and is read in large pieces.
+pub(crate) type Buffered<S> = BufReader<BufWriter<S>>;
+
+pub(crate) fn buffered<S: AsyncRead + AsyncWrite>(stream: S) -> Buffered<S> {
+    BufReader::with_capacity(READ, BufWriter::with_capacity(WRITE, stream))
 }
 
 /// Greets as the server: a client's connection, and the HTTP/2 inside a session towards a pod. `stream` has to keep what is
