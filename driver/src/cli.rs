@@ -252,6 +252,22 @@ impl Context {
         say(&format!("hint: {text}"));
     }
 
+    /// Does `one` for each. One that fails does not keep the others, but Ctrl-C does; the first failure is the command's.
+    async fn each<T>(&self, all: Vec<T>, mut one: impl AsyncFnMut(T) -> Result<(), Failure>) -> Result<(), Failure> {
+        let mut first = None;
+        for each in all {
+            match one(each).await {
+                Ok(()) => {}
+                Err(failure) if failure.is_interrupted() => return Err(failure),
+                Err(failure) => match &first {
+                    None => first = Some(failure),
+                    Some(_) => self.failed(&failure),
+                },
+            }
+        }
+        first.map_or(Ok(()), Err)
+    }
+
     /// A failure that is not the command's own.
     fn failed(&self, failure: &Failure) {
         say(failure.render().trim_end());

@@ -8,6 +8,7 @@ use crate::docker::Globals;
 
 mod flags;
 
+pub use self::flags::truth;
 use self::flags::{BUILDX, DOCKER, Given, Table, read};
 
 /// One command line.

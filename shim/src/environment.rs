@@ -1,7 +1,7 @@
 //! What is asked of a program's surroundings: those of this process, or a table that a test hands in.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -57,6 +57,12 @@ impl<K: Ord + std::borrow::Borrow<str>, V: Into<OsString> + Clone> Environment f
     fn current_dir(&self) -> Option<PathBuf> {
         None
     }
+}
+
+/// The first program of that name on PATH.
+pub fn on_path(environment: &impl Environment, program: &OsStr) -> Option<PathBuf> {
+    let path = environment.var("PATH")?;
+    std::env::split_paths(&path).map(|dir| dir.join(program)).find(|file| is_executable(file))
 }
 
 /// Whether it is a file that somebody may run.

@@ -3,6 +3,8 @@
 use std::ffi::OsString;
 use std::path::Path;
 
+use crate::argv::truth;
+
 /// Commands that build.
 const BUILDS: [&str; 4] = ["build", "b", "bake", "f"];
 
@@ -16,7 +18,8 @@ pub fn wants_engine(words: &[OsString]) -> bool {
     let looks = words.iter().any(|word| LOOKS.iter().any(|look| word.split('=').next() == Some(look)));
     // The last one counts, as everywhere.
     let load = words.iter().rev().find(|word| word.split('=').next() == Some("--load"));
-    builds && !looks && load.is_some_and(|word| matches!(*word, "--load" | "--load=true" | "--load=1" | "--load=t"))
+    let on = |word: &str| word.split_once('=').map_or(Some(true), |(_, value)| truth(value));
+    builds && !looks && load.and_then(|word| on(word)).unwrap_or_default()
 }
 
 /// What is told when nobody listens where the engine should be; `None` also when only docker knows where that is.
@@ -39,6 +42,8 @@ mod tests {
             ("build --load .", true),
             ("--builder kube bake --load=true", true),
             ("b --load=false --load .", true),
+            ("build --load=TRUE .", true),
+            ("build --load=yes .", false),
             ("build --load --load=false .", false),
             ("build --load --check .", false),
             ("bake --print --load", false),

@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::docker::{Config, Globals, config_dir};
-use crate::environment::{Environment, is_executable};
+use crate::environment::{Environment, is_executable, on_path};
 use crate::plugin::{BUILDX, METADATA, Metadata};
 use crate::{SHIM, bounded, plugins};
 
@@ -153,11 +153,6 @@ fn named(environment: &impl Environment) -> Option<PathBuf> {
     let path = if path.components().count() > 1 { path } else { on_path(environment, &given)? };
     // docker would only call us again.
     (path.file_name() != Some(OsStr::new("docker"))).then_some(path)
-}
-
-fn on_path(environment: &impl Environment, program: &OsStr) -> Option<PathBuf> {
-    let path = environment.var("PATH")?;
-    std::env::split_paths(&path).map(|dir| dir.join(program)).find(|file| is_executable(file))
 }
 
 /// What a plugin says of itself; one of ours speaks for itself, and not for what it stands before.

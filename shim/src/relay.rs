@@ -11,7 +11,7 @@ use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
 
 use crate::argv::Line;
-use crate::environment::{Environment, is_executable};
+use crate::environment::{Environment, is_executable, on_path};
 use crate::store::Instance;
 use crate::{bounded, real};
 
@@ -27,8 +27,7 @@ const START: Duration = Duration::from_secs(15);
 /// `buildfleet`, beside this program or on PATH.
 pub fn find_program(own: &Path, environment: &impl Environment) -> Option<PathBuf> {
     let beside = own.parent().map(|dir| dir.join(PROGRAM)).filter(|file| is_executable(file));
-    let path = environment.var("PATH").unwrap_or_default();
-    beside.or_else(|| std::env::split_paths(&path).map(|dir| dir.join(PROGRAM)).find(|file| is_executable(file)))
+    beside.or_else(|| on_path(environment, OsStr::new(PROGRAM)))
 }
 
 /// Only comes back when it failed.

@@ -10,7 +10,7 @@ use super::client::{Client, called};
 use super::failure::Failure;
 use super::json::{BuilderView, Done};
 use super::output::{Format, json_line, print};
-use super::progress::{Style, follow, follow_or_interrupt};
+use super::progress::{follow_or_interrupt, quietly};
 use super::{Context, buildx, files, start};
 use crate::builder::Driver;
 use crate::options::with_files;
@@ -272,11 +272,7 @@ impl Made {
         } else {
             client.leave(LeaveRequest { builder, node, keep_state, force: false }).await
         };
-        let undone = match stream {
-            Ok(stream) => follow(stream, Style::Quiet).await,
-            Err(failure) => Err(failure),
-        };
-        match undone {
+        match quietly(stream).await {
             Ok(()) => context.info(&format!("{what} was removed again, because {why}")),
             Err(failure) => context.failed(&failure.doing(format!("remove {what} again"))),
         }

@@ -9,8 +9,8 @@ use serde_json::Value;
 use super::Context;
 use super::client::Client;
 use super::failure::Failure;
-use super::import::{Moved, backup, each, replace, store};
-use super::progress::{Style, follow};
+use super::import::{Moved, aside, backup, each, replace, store};
+use super::progress::quietly;
 use crate::report;
 
 mod compose;
@@ -80,11 +80,7 @@ async fn one(
     }
     let ours = put(store, &builder.name, Some(text)).await?;
     let let_go = RemoveRequest { builder: builder.name.clone(), keep_daemon: true, ..RemoveRequest::default() };
-    let gone = match client.remove(let_go).await {
-        Ok(stream) => follow(stream, Style::Quiet).await,
-        Err(failure) => Err(failure),
-    };
-    if let Err(failure) = gone {
+    if let Err(failure) = quietly(client.remove(let_go).await).await {
         // Both would use the same pods, and neither know of the other.
         if let Err(error) = put(store, &builder.name, ours).await {
             context.failed(&error);
@@ -118,8 +114,5 @@ async fn check_place(client: &mut Client, store: &Store, builder: &Builder) -> R
 
 async fn put(store: &Store, name: &str, text: Option<Vec<u8>>) -> Result<Option<Vec<u8>>, Failure> {
     let (store, name) = (store.clone(), name.to_owned());
-    // buildx may hold its lock for a while.
-    let put = tokio::task::spawn_blocking(move || replace::put(&store, &name, text.as_deref())).await;
-    let put = put.map_err(|error| Failure::other(error.to_string()))?;
-    put.map_err(|error| Failure::other(report::chain(&error)))
+    aside(move || replace::put(&store, &name, text.as_deref())).await
 }

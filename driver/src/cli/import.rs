@@ -14,7 +14,7 @@ use super::buildx;
 use super::client::Client;
 use super::failure::Failure;
 use super::output::{Format, json_line, print};
-use super::progress::{Style, follow};
+use super::progress::quietly;
 use crate::report;
 use crate::settings::Process;
 
@@ -82,23 +82,13 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<(), Failure> {
     .await
 }
 
-/// Runs `take` for each; one that fails does not keep the others, and the first failure is the command's.
+/// Takes each, and tells what became of it.
 pub(super) async fn each<T>(
     context: &Context,
     all: Vec<T>,
     mut take: impl AsyncFnMut(T) -> Result<Moved, Failure>,
 ) -> Result<(), Failure> {
-    let mut first = None;
-    for one in all {
-        match take(one).await {
-            Ok(moved) => tell(context, &moved)?,
-            Err(failure) => match &first {
-                None => first = Some(failure),
-                Some(_) => context.failed(&failure),
-            },
-        }
-    }
-    first.map_or(Ok(()), Err)
+    context.each(all, async |one| tell(context, &take(one).await?)).await
 }
 
 fn tell(context: &Context, moved: &Moved) -> Result<(), Failure> {
@@ -171,11 +161,7 @@ async fn one(
         if made {
             // The pods are nobody's to remove: they were there before.
             let request = RemoveRequest { builder: name, keep_daemon: true, forget: true, ..RemoveRequest::default() };
-            let undone = match client.remove(request).await {
-                Ok(stream) => follow(stream, Style::Quiet).await,
-                Err(failure) => Err(failure),
-            };
-            if let Err(failure) = undone {
+            if let Err(failure) = quietly(client.remove(request).await).await {
                 context.failed(&failure.doing("forget it again"));
             }
         }
@@ -201,10 +187,15 @@ async fn take_over(
     let builder = with_platforms(client, &instance.name).await?;
     let (backup, ours) = (backup(context, &instance.name), replace::ours(&builder, buildx::platforms));
     let (store, instance) = (store.clone(), instance.clone());
-    // buildx may hold its lock for a while.
-    let replaced = tokio::task::spawn_blocking(move || replace::import(&store, &instance, &ours, &backup)).await;
-    let replaced = replaced.map_err(|error| Failure::other(error.to_string()))?;
-    replaced.map_err(|error| Failure::other(report::chain(&error)))
+    aside(move || replace::import(&store, &instance, &ours, &backup)).await
+}
+
+/// Changes buildx's store, whose lock buildx may hold for a while.
+pub(super) async fn aside<T: Send + 'static>(
+    change: impl FnOnce() -> Result<T, replace::ReplaceError> + Send + 'static,
+) -> Result<T, Failure> {
+    let changed = tokio::task::spawn_blocking(change).await.map_err(|error| Failure::other(error.to_string()))?;
+    changed.map_err(|error| Failure::other(report::chain(&error)))
 }
 
 /// Where what buildx knew of a builder is kept for `export`.

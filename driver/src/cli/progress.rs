@@ -61,6 +61,11 @@ pub(super) async fn follow(mut stream: Streaming<Progress>, style: Style) -> Res
     }
 }
 
+/// Waits for the end of what was asked for, and shows warnings alone.
+pub(super) async fn quietly(asked: Result<Streaming<Progress>, Failure>) -> Result<(), Failure> {
+    follow(asked?, Style::Quiet).await
+}
+
 /// As [`follow`], ended at once by Ctrl-C.
 pub(super) async fn follow_or_interrupt(stream: Streaming<Progress>, style: Style) -> Result<(), Failure> {
     // Before the first line is shown: who sees it may press the keys.

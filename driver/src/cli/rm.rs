@@ -39,21 +39,9 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<(), Failure> {
     } else {
         args.names
     };
-    // One that fails does not keep the others; the first failure is the command's.
-    let mut first = None;
-    for name in names {
-        let (force, keep_state, keep_daemon) = (args.force, args.keep_state, args.keep_daemon);
-        let request = RemoveRequest { builder: name, force, keep_state, forget: force, keep_daemon };
-        match remove(&mut client, context, request).await {
-            Ok(()) => {}
-            Err(failure) if failure.is_interrupted() => return Err(failure),
-            Err(failure) => match &first {
-                None => first = Some(failure),
-                Some(_) => context.failed(&failure),
-            },
-        }
-    }
-    first.map_or(Ok(()), Err)
+    let (force, keep_state, keep_daemon) = (args.force, args.keep_state, args.keep_daemon);
+    let request = |builder| RemoveRequest { builder, force, keep_state, forget: force, keep_daemon };
+    context.each(names, async |name| remove(&mut client, context, request(name)).await).await
 }
 
 /// A node in trouble is not: its pods may run where nobody sees them now.

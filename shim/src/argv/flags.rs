@@ -217,8 +217,8 @@ fn switched(value: Option<&str>) -> Option<&str> {
     }
 }
 
-/// As Go reads it.
-fn truth(value: &str) -> Option<bool> {
+/// As Go reads it (`strconv.ParseBool`).
+pub fn truth(value: &str) -> Option<bool> {
     match value {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),

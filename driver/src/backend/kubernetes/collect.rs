@@ -270,7 +270,7 @@ async fn now(connection: &Connection) -> Timestamp {
         Ok(request) => ask(connection.client.send(request)).await.ok(),
         Err(_) => None,
     };
-    let date = answer.and_then(|answer| answer.headers().get(DATE)?.to_str().ok()?.parse::<String>().ok());
+    let date = answer.and_then(|answer| answer.headers().get(DATE)?.to_str().ok().map(str::to_owned));
     let parsed = date.and_then(|date| rfc2822::parse(&date).ok()).map(|date| date.timestamp());
     parsed.unwrap_or_else(|| {
         tracing::warn!("the API server does not say what time it is: this machine's clock is believed");

@@ -5,6 +5,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use buildfleet_shim::argv::truth;
+
 use crate::cli::{filter, units};
 
 /// What a flag takes.
@@ -75,7 +77,7 @@ impl Given {
     }
 
     pub(super) fn is(&self, name: &str) -> bool {
-        self.text(name).and_then(boolean).unwrap_or(false)
+        self.text(name).and_then(truth).unwrap_or(false)
     }
 
     /// Whether the flag stands there by this name.
@@ -196,7 +198,7 @@ fn find<'a>(flags: &[&'a [Flag]], is: impl Fn(&Flag) -> bool) -> Option<&'a Flag
 fn keep(flag: &Flag, value: String, given: &mut Given) -> Result<(), String> {
     let refused = |why: String| Err(format!("invalid argument {value:?} for {:?} flag: {why}", flag.spelled()));
     match flag.kind {
-        Kind::Bool if boolean(&value).is_none() => {
+        Kind::Bool if truth(&value).is_none() => {
             return refused(format!("strconv.ParseBool: parsing {value:?}: invalid syntax"));
         }
         Kind::Duration if GoDuration::parse(&value).is_none() => return refused(no_duration(&value)),
@@ -218,14 +220,6 @@ fn no_duration(text: &str) -> String {
     let alone = !number.is_empty() && number.parse::<f64>().is_ok() && number.starts_with(|c: char| c.is_ascii_digit());
     let what = if alone { "missing unit in duration" } else { "invalid duration" };
     format!("time: {what} {text:?}")
-}
-
-fn boolean(text: &str) -> Option<bool> {
-    match text {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
-        _ => None,
-    }
 }
 
 #[cfg(test)]

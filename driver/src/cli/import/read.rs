@@ -1,5 +1,6 @@
 //! What buildx knows of a builder into requests for the same one here, or why that cannot be: pure.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
@@ -7,6 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use buildfleet_proto::fleet::{BuildkitdConfig, CreateRequest, Kubeconfig};
 use buildfleet_shim::store::{Instance, Node};
+use percent_encoding::percent_decode_str;
 
 pub(super) const DRIVER: &str = "kubernetes";
 
@@ -89,20 +91,12 @@ fn kubeconfig_of(endpoint: &str) -> Result<Option<PathBuf>, String> {
 /// A value of a query.
 fn decoded(text: &str) -> Result<String, String> {
     let wrong = || format!("`{text}` in its endpoint cannot be read");
-    let mut bytes = Vec::new();
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        bytes.push(match byte {
-            b'+' => b' ',
-            b'%' => {
-                let mut digit = || rest.next().and_then(|byte| char::from(byte).to_digit(16));
-                let value = digit().zip(digit()).map(|(high, low)| high * 16 + low);
-                value.and_then(|value| u8::try_from(value).ok()).ok_or_else(wrong)?
-            }
-            byte => byte,
-        });
+    let is_code = |rest: &str| rest.as_bytes().get(..2).is_some_and(|code| code.iter().all(u8::is_ascii_hexdigit));
+    if !text.split('%').skip(1).all(is_code) {
+        return Err(wrong());
     }
-    String::from_utf8(bytes).map_err(|_| wrong())
+    let spaced = text.replace('+', " ");
+    percent_decode_str(&spaced).decode_utf8().map(Cow::into_owned).map_err(|_| wrong())
 }
 
 /// A record of CSV with one field.
