@@ -104,14 +104,18 @@ fn shortened(text: &str, max: usize) -> String {
 }
 
 /// The last lines of a container that failed, without the usage that its program may have printed around its error.
+///
+/// The usage is what is indented after a heading in capitals. It goes to the standard output and the error to the standard
+/// error, and a container runtime mixes the two as it likes: a line of the error in its midst does not end it.
 pub(super) fn crash_output(text: &str) -> String {
-    let mut in_usage = false;
+    let mut usage_began = false;
     let mut told: Vec<&str> = Vec::new();
     for line in text.lines().filter(|line| !line.trim().is_empty()) {
         let heading =
             line.strip_suffix(':').is_some_and(|title| title.bytes().all(|b| b.is_ascii_uppercase() || b == b' '));
-        in_usage = heading || in_usage && line.starts_with([' ', '\t']);
-        if !in_usage && told.last() != Some(&line) {
+        usage_began |= heading;
+        let usage = heading || usage_began && line.starts_with([' ', '\t']);
+        if !usage && told.last() != Some(&line) {
             told.push(line);
         }
     }
@@ -206,6 +210,8 @@ mod tests {
             format!("{first}\n\n{usage}{last}\n"),
             format!("{usage}{first}\n\n{last}\n"),
             format!("{first}\n\n{last}\n{usage}"),
+            // As the runtime mixed them once, on a busy machine.
+            usage.replace("\n   --help", &format!("\n{first}\n\n{last}\n   --help")),
         ] {
             assert_eq!(crash_output(&text), format!("{first}\n{last}"), "{text}");
         }
