@@ -4,12 +4,14 @@
 
 use std::path::PathBuf;
 
-const PROTOS: [&str; 5] = [
+const PROTOS: [&str; 7] = [
     "moby/buildkit/control.proto",
     "moby/buildkit/gateway.proto",
     "containerd/content.proto",
     "grpc/health/health.proto",
     "buildfleet/fleet.proto",
+    "buildfleet/jobs.proto",
+    "buildfleet/objects.proto",
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -25,6 +25,7 @@ build_buildkit() {
   local m=github.com/moby/buildkit
   CGO_ENABLED=0 go_install buildkit -ldflags "-s -w -X $m/version.Version=$(pin buildkit $m)" -o "$bin/" $m/cmd/buildkitd $m/cmd/buildctl \
     $m/frontend/dockerfile/cmd/dockerfile-frontend   # for Dockerfiles with a `# syntax=` line
+  install -m 755 "$(cd "$rig_source/buildkit" && GOWORK=off go list -m -f '{{.Dir}}' $m)"/examples/buildctl-daemonless/buildctl-daemonless.sh "$bin/"
 }
 
 build_buildx() {

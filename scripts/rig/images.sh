@@ -38,7 +38,7 @@ stage_base() {
 }
 
 stage_buildkit() {
-  install -D "$bin/buildkitd" "$bin/buildctl" -t "$1/usr/bin"
+  install -D "$bin/buildkitd" "$bin/buildctl" "$bin/buildctl-daemonless.sh" -t "$1/usr/bin"
   install "$bin/runc" "$1/usr/bin/buildkit-runc"
 }
 
