@@ -39,6 +39,7 @@ mod logs;
 mod ls;
 mod man;
 mod output;
+mod pick;
 mod platforms;
 mod progress;
 mod prune;
@@ -92,6 +93,7 @@ enum Command {
     Top(top::Args),
     Doctor(doctor::Args),
     DialStdio(dial_stdio::Args),
+    Pick(pick::Args),
     Install(install::InstallArgs),
     Uninstall(install::UninstallArgs),
     Daemon(daemon::Args),
@@ -154,6 +156,7 @@ fn execute(cli: Cli) -> Result<(), Failure> {
     let command = match command {
         Command::Completion(args) => return completion::run(&args),
         Command::Man(args) => return man::run(&args, quiet),
+        Command::Pick(args) => return pick::run(&args, format),
         Command::Install(args) => return install::install(&args, format, quiet),
         Command::Uninstall(args) => return install::uninstall(&args, format, quiet),
         Command::Version(args) => return block_on(version::run(args, settings.as_ref().ok(), format)),
@@ -190,6 +193,7 @@ fn execute(cli: Cli) -> Result<(), Failure> {
             | Command::Version(_)
             | Command::Completion(_)
             | Command::Man(_)
+            | Command::Pick(_)
             | Command::Install(_)
             | Command::Uninstall(_) => Ok(()),
         }

@@ -21,6 +21,7 @@ mod h2spec;
 mod kube;
 mod local;
 mod package;
+mod pick;
 mod plugin;
 mod records;
 mod remote;

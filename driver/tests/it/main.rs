@@ -32,6 +32,7 @@ mod kubernetes_collect;
 mod kubernetes_dial;
 mod kubernetes_shared;
 mod local;
+mod pick;
 mod proxy;
 mod proxy_ends;
 mod remote;
