@@ -15,6 +15,7 @@ use crate::builder::Node;
 use crate::options::{APP_LABEL, Amount, Budget, KubernetesOptions, PLATFORM_ANNOTATION};
 
 mod affinity;
+mod by_hand;
 mod config;
 mod drain;
 mod patch;
@@ -24,6 +25,7 @@ mod state;
 mod tests;
 mod workload;
 
+pub use by_hand::{ByHand, by_hand, kustomization, yaml};
 pub use pod::{CONTAINER, unix_address};
 pub use workload::{Workload, WorkloadKind};
 
