@@ -11,3 +11,6 @@ pub use connect::{Secured, connect, refusal};
 pub use name::{NameError, SubjectName};
 pub use read::{Certificate, ReadError, first_end, is_due, read_all};
 pub use tls::{ClientPair, Text, TlsError, Versions, check_pair, connector};
+
+/// The client's side of TLS.
+pub use tokio_rustls::TlsConnector as Connector;

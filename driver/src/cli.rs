@@ -15,6 +15,7 @@ use crate::settings::{Environment, Process, Settings};
 
 mod buildkit;
 mod buildx;
+mod certs;
 mod choice;
 mod client;
 mod completion;
@@ -94,6 +95,8 @@ enum Command {
     Top(top::Args),
     Doctor(doctor::Args),
     DialStdio(dial_stdio::Args),
+    // Boxed as `Create` is.
+    Certs(Box<certs::Args>),
     Pick(pick::Args),
     Install(install::InstallArgs),
     Uninstall(install::UninstallArgs),
@@ -189,6 +192,7 @@ fn execute(cli: Cli) -> Result<(), Failure> {
             Command::Top(args) => top::run(args, &context).await,
             Command::Doctor(args) => doctor::run(args, &context).await,
             Command::DialStdio(args) => dial_stdio::run(args, &context).await,
+            Command::Certs(args) => certs::run(*args, &context).await,
             // Done above.
             Command::Daemon(_)
             | Command::Version(_)

@@ -16,6 +16,7 @@ use crate::options::{APP_LABEL, Amount, Budget, KubernetesOptions, PLATFORM_ANNO
 
 mod affinity;
 mod by_hand;
+mod certificates;
 mod config;
 mod drain;
 mod patch;
@@ -26,6 +27,7 @@ mod tests;
 mod workload;
 
 pub use by_hand::{ByHand, by_hand, kustomization, yaml};
+pub use certificates::files_secret;
 pub use pod::{CONTAINER, unix_address};
 pub use workload::{Workload, WorkloadKind};
 
