@@ -17,6 +17,7 @@ use crate::options::{APP_LABEL, Amount, Budget, KubernetesOptions, PLATFORM_ANNO
 mod affinity;
 mod config;
 mod drain;
+mod job;
 mod patch;
 mod pod;
 mod state;
@@ -24,6 +25,10 @@ mod state;
 mod tests;
 mod workload;
 
+pub use job::{
+    BuildPlace, CLIENT_CONTAINER, CONTEXT_CONTAINER, JOB_SELECTOR, JobBuild, JobObjects, RegistrySecret,
+    TITLE_ANNOTATION, job, receive_context,
+};
 pub use pod::{CONTAINER, unix_address};
 pub use workload::{Workload, WorkloadKind};
 
