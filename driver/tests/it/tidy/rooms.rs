@@ -23,7 +23,7 @@ const fn room(name: &'static str, may_use: &'static [&'static str]) -> Room {
 
 /// From the top down: a room may use only what stands below it, and of that only what its job needs.
 pub(crate) const ROOMS: [Room; 16] = [
-    room("cli", &["daemon", "options", "settings", "builder", "report", "shutdown"]),
+    room("cli", &["daemon", "manifest", "options", "settings", "builder", "report", "shutdown"]),
     room(
         "daemon",
         &["proxy", "fleet", "store", "backend", "options", "builder", "settings", "socket", "shutdown", "report"],
