@@ -39,6 +39,7 @@ mod json;
 mod logs;
 mod ls;
 mod man;
+mod manifests;
 mod objects;
 mod output;
 mod pick;
@@ -88,6 +89,7 @@ enum Command {
     Gc(gc::Args),
     Import(import::Args),
     Export(export::Args),
+    Manifests(Box<manifests::Args>),
     Logs(logs::Args),
     Du(du::Args),
     Prune(prune::Args),
@@ -185,6 +187,7 @@ fn execute(cli: Cli) -> Result<(), Failure> {
             Command::Gc(args) => gc::run(args, &context).await,
             Command::Import(args) => import::run(args, &context).await,
             Command::Export(args) => export::run(args, &context).await,
+            Command::Manifests(args) => manifests::run(*args, &context).await,
             Command::Logs(args) => logs::run(args, &context).await,
             Command::Du(args) => du::run(args, &context).await,
             Command::Prune(args) => prune::run(args, &context).await,

@@ -144,6 +144,10 @@ impl Default for KubernetesOptions {
 }
 
 impl KubernetesOptions {
+    pub fn namespace(&self) -> Option<&str> {
+        self.namespace.as_deref()
+    }
+
     /// Whether each pod has a volume that outlives it.
     pub fn is_stateful(&self) -> bool {
         self.claim.storage.is_some()
