@@ -48,11 +48,15 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<(), Failure> {
     args.secrets.check()?;
     let names = subject_names(&args.names)?;
     let directory = Directory::new(args.place.dir);
-    let present = directory.present();
+    let present = directory.present(&args.secrets.names());
     if !present.is_empty() && !args.force {
-        return Err(Failure::other(format!("{} are there already: {}", directory.shown(), present.join(", ")))
-            .hint("`buildfleet certs renew` makes new certificates that running daemons and clients accept")
-            .hint("--force replaces them by others, with an authority that nobody trusts yet"));
+        return Err(Failure::other(format!(
+            "{} holds certificates already: {}",
+            directory.shown(),
+            present.join(", ")
+        ))
+        .hint("`buildfleet certs renew` makes new certificates that running daemons and clients accept")
+        .hint("--force replaces them by others, with an authority that nobody trusts yet"));
     }
     let now = SystemTime::now();
     let held = create(&names, args.days, !args.forget_ca_key, now).map_err(unmade)?;

@@ -61,11 +61,12 @@ impl Directory {
         self.path.join(side).join(name)
     }
 
-    /// Files that are there already, of those that are written.
-    pub(super) fn present(&self) -> Vec<String> {
+    /// Files that are there already, of those that are written; those of Secrets by these names.
+    pub(super) fn present(&self, secrets: &[String]) -> Vec<String> {
         let sides =
             ["daemon", "client", "ca"].into_iter().flat_map(|side| [CA, CERTIFICATE, KEY].map(|name| (side, name)));
         let all = sides.map(|(side, name)| self.file(side, name)).chain([self.path.join(NAMES)]);
+        let all = all.chain(secrets.iter().map(|name| self.path.join(format!("{name}.yaml"))));
         all.filter(|file| file.symlink_metadata().is_ok()).map(|file| file.display().to_string()).collect()
     }
 
@@ -88,7 +89,7 @@ impl Directory {
         }
         let failure = Failure::other(problems.join("\n"));
         let made_here = "`buildfleet certs create SAN...` makes them, and --dir says where they are";
-        Err(if self.present().is_empty() { failure.hint(made_here) } else { failure })
+        Err(if self.present(&[]).is_empty() { failure.hint(made_here) } else { failure })
     }
 
     fn has_authority_key(&self) -> bool {
@@ -199,10 +200,12 @@ mod tests {
     fn what_was_written_is_read_back_and_nobody_else_can_read_it() {
         let dir = tempfile::tempdir().unwrap();
         let directory = Directory::new(dir.path().join("a/.certs"));
-        assert_eq!(directory.present(), Vec::<String>::new());
+        assert_eq!(directory.present(&["x".to_owned()]), Vec::<String>::new());
         directory.write(&held(true), &[("x.yaml".to_owned(), "x".to_owned())]).unwrap();
         assert!(directory.read().unwrap() == held(true));
-        assert_eq!(directory.present().len(), 8);
+        // Three for each side, two of the authority, the names.
+        assert_eq!(directory.present(&[]).len(), 9);
+        assert_eq!(directory.present(&["x".to_owned()]).len(), 10);
         assert_eq!(directory.readable_keys(), Vec::<String>::new());
         let files = ["daemon/key.pem", "client/cert.pem", "ca/key.pem", "x.yaml"].map(|name| (name, 0o600));
         for (name, wanted) in files.into_iter().chain([("", 0o700), ("daemon", 0o700), ("ca", 0o700)]) {

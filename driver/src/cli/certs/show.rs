@@ -1,6 +1,6 @@
 //! `buildfleet certs show`: what the certificates of a directory say, and what is wrong with them.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use buildfleet_proto::Timestamp;
 use serde::Serialize;
@@ -116,12 +116,16 @@ fn table(all: &[Shown], now: SystemTime) -> String {
     columns(&rows, 0, 3)
 }
 
-/// `2028-11-21 00:30:00 UTC, in 24 months`
+/// `2028-11-21 00:30:00 UTC, in 729 days`
 fn ends(end: SystemTime, now: SystemTime) -> String {
     let at = units::plain_time(&end.into());
+    let span = |span: Duration| match span.as_secs() / (24 * 60 * 60) {
+        0 | 1 => units::roughly(span),
+        days => format!("{days} days"),
+    };
     match end.duration_since(now) {
-        Ok(left) => format!("{at}, in {}", units::roughly(left)),
-        Err(past) => format!("{at}, {} ago", units::roughly(past.duration())),
+        Ok(left) => format!("{at}, in {}", span(left)),
+        Err(past) => format!("{at}, {} ago", span(past.duration())),
     }
 }
 
@@ -165,8 +169,6 @@ fn problems(directory: &Directory, held: &Held, now: SystemTime) -> Result<Vec<S
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::super::create::made;
     use super::*;
 
@@ -182,8 +184,8 @@ mod tests {
             .map(|line| line.split("   ").map(str::trim).filter(|cell| !cell.is_empty()).collect())
             .collect();
         let ca = "CN=buildkit CA 2024-10-04 00:00:00";
-        let ca_end = "2034-10-02 00:00:00 UTC, in 10 years";
-        let end = "2026-10-04 00:00:00 UTC, in 2 years";
+        let ca_end = "2034-10-02 00:00:00 UTC, in 3650 days";
+        let end = "2026-10-04 00:00:00 UTC, in 730 days";
         let ca_row = |file| vec![file, ca, "-", ca_end, "ECDSA P-256", "certificates"];
         let leaf = |file, subject, names, usages| vec![file, subject, names, end, "ECDSA P-256", usages];
         assert_eq!(
