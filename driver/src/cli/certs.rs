@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
+use buildfleet_proto::fleet::put_objects_request::Action;
+
 use super::Context;
 use super::failure::Failure;
 use super::objects::{self, Cluster};
 use crate::manifest;
-use buildfleet_proto::fleet::put_objects_request::Action;
 
 mod change;
 mod create;
@@ -43,6 +44,10 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<(), Failure> {
         Command::Verify(args) => verify::run(&args, context).await,
     }
 }
+
+/// The files are written then, and `create` would refuse to write them again.
+const UNAPPLIED: &str =
+    "the files are written; `buildfleet certs renew --apply` puts the Secrets into the cluster as they are";
 
 /// Where the files are.
 #[derive(Debug, clap::Args)]
@@ -99,7 +104,8 @@ impl Secrets {
             .collect();
         directory.write(held, &texts)?;
         if self.apply {
-            objects::put(context, &self.cluster, &objects, Action::Apply, force).await?;
+            let put = objects::put(context, &self.cluster, &objects, Action::Apply, force).await;
+            put.map_err(|failure| failure.hint(UNAPPLIED))?;
         }
         Ok(())
     }

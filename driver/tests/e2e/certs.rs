@@ -176,6 +176,39 @@ fn buildkitd_and_buildctl_accept_their_own_and_refuse_all_others() {
         .says("2 of 4 checks failed");
 }
 
+#[test]
+fn a_directory_that_others_have_made_is_changed_over_to_an_authority_of_our_own() {
+    let scene = Scene::local();
+    // As mkcert does it: RSA, and no key of the authority is left.
+    scene
+        .shell(
+            "set -e; mkdir -p .certs/daemon .certs/client; cd .certs
+             openssl req -x509 -newkey rsa:3072 -nodes -keyout ca.key -out daemon/ca.pem -days 99 -subj /CN=theirs
+             cp daemon/ca.pem client/ca.pem
+             for side in daemon client; do
+               openssl req -newkey rsa:2048 -nodes -keyout $side/key.pem -out csr -subj /CN=$side
+               printf 'subjectAltName=DNS:localhost,IP:127.0.0.1\nextendedKeyUsage=serverAuth,clientAuth\n' >ext
+               openssl x509 -req -in csr -CA daemon/ca.pem -CAkey ca.key -CAcreateserial -days 60 -extfile ext -out $side/cert.pem
+             done; rm ca.key",
+        )
+        .succeeds();
+    let shown = scene.buildfleet("certs show").succeeds();
+    assert!(shown.stdout.contains("RSA 2048") && shown.stdout.contains("localhost, 127.0.0.1"), "{shown}");
+    scene.buildfleet("certs renew --now").fails().says("--new-ca trust");
+    for (step, roots) in [("trust", 2), ("switch", 2), ("drop", 1)] {
+        scene.buildfleet(&format!("certs renew --new-ca {step}")).succeeds();
+        let ca = fs::read_to_string(at(&scene, ".certs/client/ca.pem")).expect("a file of our own");
+        assert_eq!(ca.matches("BEGIN CERTIFICATE").count(), roots, "{step}");
+        openssl(
+            &scene,
+            "verify -CAfile .certs/client/ca.pem -purpose sslserver -verify_ip 127.0.0.1 .certs/daemon/cert.pem",
+        )
+        .succeeded();
+        openssl(&scene, "verify -CAfile .certs/daemon/ca.pem -purpose sslclient .certs/client/cert.pem").succeeded();
+    }
+    scene.buildfleet("certs show").succeeds().says("ECDSA P-256").says_nothing_of("theirs").says_nothing_of("warning");
+}
+
 /// `expired` with a client's certificate that has ended, and `turned`, a directory with it.
 fn expired_client(scene: &Scene) {
     let read = |name: &str| fs::read(at(scene, &format!(".certs/ca/{name}"))).expect("the authority was kept");
