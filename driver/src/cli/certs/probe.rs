@@ -5,11 +5,11 @@ use std::time::Duration;
 use buildfleet_proto::buildkit::InfoRequest;
 use buildfleet_proto::buildkit::control_client::ControlClient;
 use hyper_util::rt::TokioIo;
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
-use tokio_util::either::Either;
 use tonic::transport::{Endpoint, Uri};
 
-use crate::certificates::{self, Certificate, ClientPair, Connector, Text, TlsError, Versions};
+use crate::certificates::{self, Certificate, ClientPair, Connector, Secured, Text, TlsError, Versions};
 use crate::report;
 
 /// Where a daemon is, and what to look for in its certificate.
@@ -46,24 +46,38 @@ impl Target {
         }
     }
 
-    /// Greets, and says what the daemon has shown.
-    pub(super) async fn server(&self, ca: &Text<'_>, client: &ClientPair<'_>) -> Result<Server, Silence> {
-        let connector = connector(ca, Some(client))?;
+    async fn greet(&self, connector: &Connector) -> Result<Secured<TcpStream>, Silence> {
         let stream = self.tcp().await.map_err(Silence::Other)?;
-        let greeting = certificates::connect(&connector, &self.name, stream);
+        let greeting = certificates::connect(connector, &self.name, stream);
         match tokio::time::timeout(self.within, greeting).await {
-            Ok(Ok(secured)) => {
-                let certificate = secured.peer().map_err(|error| Silence::Other(report::chain(&error)))?;
-                Ok(Server { version: secured.version(), certificate })
-            }
-            Ok(Err(error)) => Err(silence(&error)),
+            Ok(secured) => secured.map_err(|error| silence(&error)),
             Err(_) => Err(Silence::Other(format!("no answer in TLS within {} s", self.within.as_secs()))),
         }
     }
 
-    /// The version of a daemon that lets this client in. With TLS 1.3, a refusal comes only after the greeting.
-    pub(super) async fn version(&self, ca: &Text<'_>, client: Option<&ClientPair<'_>>) -> Result<String, Silence> {
-        let connector = connector(ca, client)?;
+    /// What the daemon shows.
+    pub(super) async fn server(&self, ca: &Text<'_>, client: &ClientPair<'_>) -> Result<Server, Silence> {
+        let secured = self.greet(&connector(ca, Some(client))?).await?;
+        let certificate = secured.peer().map_err(|error| Silence::Other(report::chain(&error)))?;
+        Ok(Server { version: secured.version(), certificate })
+    }
+
+    /// Whether the daemon lets this client in.
+    ///
+    /// With TLS 1.3, a refusal comes only after the greeting. Nothing is sent before the daemon's own first words: it would
+    /// close the connection on what it has not read, and its reason would be lost on the way.
+    pub(super) async fn let_in(&self, ca: &Text<'_>, client: Option<&ClientPair<'_>>) -> Result<(), Silence> {
+        let mut secured = self.greet(&connector(ca, client)?).await?;
+        match tokio::time::timeout(self.within, secured.read_u8()).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(silence(&error)),
+            Err(_) => Err(Silence::Other(format!("no answer within {} s", self.within.as_secs()))),
+        }
+    }
+
+    /// The version of a daemon that lets this client in.
+    pub(super) async fn version(&self, ca: &Text<'_>, client: &ClientPair<'_>) -> Result<String, Silence> {
+        let connector = connector(ca, Some(client))?;
         let target = self.clone();
         let connect = tower::service_fn(move |_: Uri| {
             let (target, connector) = (target.clone(), connector.clone());
@@ -74,13 +88,11 @@ impl Target {
         });
         let asked = async {
             let channel = Endpoint::from_static("http://buildkitd.invalid").connect_with_connector(connect).await;
-            let channel = channel.map_err(Either::Left)?;
-            ControlClient::new(channel).info(InfoRequest {}).await.map_err(Either::Right)
+            let channel = channel.map_err(|error| silence(&error))?;
+            ControlClient::new(channel).info(InfoRequest {}).await.map_err(|status| silence(&status))
         };
         match tokio::time::timeout(self.within, asked).await {
-            Ok(Ok(answer)) => Ok(answer.into_inner().buildkit_version.unwrap_or_default().version),
-            Ok(Err(Either::Left(error))) => Err(silence(&error)),
-            Ok(Err(Either::Right(status))) => Err(silence(&status)),
+            Ok(answer) => Ok(answer?.into_inner().buildkit_version.unwrap_or_default().version),
             Err(_) => Err(Silence::Other(format!("no answer within {} s", self.within.as_secs()))),
         }
     }
