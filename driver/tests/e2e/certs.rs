@@ -113,6 +113,8 @@ fn a_directory_is_not_written_over_and_its_keys_are_nobody_else_s() {
 fn buildkitd_and_buildctl_accept_their_own_and_refuse_all_others() {
     let scene = Scene::local();
     scene.buildfleet("certs create 127.0.0.1").succeeds();
+    // By then the second authority has another name: Go's clients show only what the daemon asks for by name.
+    std::thread::sleep(Duration::from_millis(1100));
     scene.buildfleet("certs create --dir other 127.0.0.1").succeeds();
     expired_client(&scene);
     let port = free_port();
@@ -143,7 +145,7 @@ fn buildkitd_and_buildctl_accept_their_own_and_refuse_all_others() {
     // In their own words.
     for (ca, client, words) in [
         (".certs/client", "", "remote error: tls: certificate required"),
-        (".certs/client", "other/client", "remote error: tls: unknown certificate authority"),
+        (".certs/client", "other/client", "remote error: tls: certificate required"),
         (".certs/client", "expired", "remote error: tls: expired certificate"),
         (".certs/client", ".certs/daemon", "remote error: tls: bad certificate"),
         ("other/client", ".certs/client", "x509: certificate signed by unknown authority"),
