@@ -59,7 +59,7 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<(), Failure> {
         .hint("--force replaces them by others, with an authority that nobody trusts yet"));
     }
     let now = SystemTime::now();
-    let held = create(&names, args.days, !args.forget_ca_key, now).map_err(unmade)?;
+    let held = create(&names, args.days, !args.forget_ca_key, now).map_err(|error| unmade(&error))?;
     args.secrets.put(context, &directory, &held, args.force).await?;
     match context.format {
         Format::Text => print(format!("{}\n", directory.shown()))?,
@@ -78,8 +78,8 @@ fn tell(context: &Context, directory: &Directory, secrets: &Secrets, lifetime: D
     }
 }
 
-pub(super) fn unmade(error: SignError) -> Failure {
-    Failure::other(crate::report::chain(&error))
+pub(super) fn unmade(error: &SignError) -> Failure {
+    Failure::other(crate::report::chain(error))
 }
 
 pub(super) fn lifetime(days: u32) -> Duration {

@@ -46,7 +46,8 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<(), Failure> {
     let directory = Directory::new(args.place.dir);
     let held = directory.read()?;
     let authority = directory.authority(&held)?;
-    let renewed = renew(&directory, &held, authority.as_ref(), &wanted, SystemTime::now()).map_err(failure)?;
+    let renewed =
+        renew(&directory, &held, authority.as_ref(), &wanted, SystemTime::now()).map_err(|error| failure(&error))?;
     let (held, is_new) = match renewed {
         Renewed::New(renewed) => (*renewed, true),
         Renewed::NotDue(end) => {
@@ -94,9 +95,9 @@ fn tell(context: &Context, step: Option<Step>, directory: &Directory, secrets: &
     }
 }
 
-fn failure(error: ChangeError) -> Failure {
+fn failure(error: &ChangeError) -> Failure {
     let failure = Failure::other(error.to_string()).doing("renew the certificates");
-    match &error {
+    match error {
         ChangeError::NoKey(_) | ChangeError::OtherAuthority(_) | ChangeError::AuthorityEnds(_) => {
             failure.hint("`buildfleet certs renew --new-ca trust` begins a change to a new authority")
         }
@@ -223,7 +224,7 @@ mod tests {
             (&switched, wanted(Some(Step::Trust)), 0, "that is `drop`", ""),
         ] {
             let Err(error) = ask(held, &wanted, now + later * DAY) else { panic!("{words}") };
-            let text = failure(error).render();
+            let text = failure(&error).render();
             assert!(text.starts_with("error: failed to renew the certificates: ") && text.contains(words), "{text}");
             assert!(text.contains(hint), "{text}");
         }

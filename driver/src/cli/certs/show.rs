@@ -50,10 +50,10 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
         Format::Text => print(table(&all(&directory, &held)?, now))?,
         Format::Json => print(documents(&directory, &held)?)?,
     }
-    for problem in problems(&directory, &held, now).map_err(unreadable)? {
+    for problem in problems(&directory, &held, now).map_err(|error| unreadable(&error))? {
         context.warning(&problem);
     }
-    let next = next_step(&directory, &held).map_err(unreadable)?;
+    let next = next_step(&directory, &held).map_err(|error| unreadable(&error))?;
     if next != Step::Trust {
         context.info(&format!(
             "a change of the authority is under way: `buildfleet certs renew --new-ca {}` is its next step",
@@ -63,8 +63,8 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     Ok(())
 }
 
-fn unreadable(error: ReadError) -> Failure {
-    Failure::other(report::chain(&error))
+fn unreadable(error: &ReadError) -> Failure {
+    Failure::other(report::chain(error))
 }
 
 /// One document for each certificate.
@@ -79,7 +79,7 @@ fn all(directory: &Directory, held: &Held) -> Result<Vec<Shown>, Failure> {
     let files = own.map(|(side, name, pem)| (side, name, pem.clone()));
     let mut all = Vec::new();
     for (side, name, pem) in files.chain(of("daemon", daemon)).chain(of("client", client)) {
-        let read = directory.certificates(side, name, &pem).map_err(unreadable)?;
+        let read = directory.certificates(side, name, &pem).map_err(|error| unreadable(&error))?;
         all.extend(read.into_iter().map(|certificate| Shown { file: format!("{side}/{name}"), certificate }));
     }
     Ok(all)
@@ -215,7 +215,7 @@ mod tests {
         let directory = Directory::new(".certs".into());
         let (good, other) = (made(true, now), made(true, now));
         let stranger = Held { client: other.client.clone(), ..good.clone() };
-        let swapped = Held { daemon: Side { key: other.daemon.key.clone(), ..good.daemon.clone() }, ..good.clone() };
+        let swapped = Held { daemon: Side { key: other.daemon.key, ..good.daemon.clone() }, ..good.clone() };
         let client = Side { ca: good.daemon.ca.clone(), ..good.client.clone() };
         let turned = Held { daemon: client, client: good.daemon.clone(), ..good.clone() };
         for (held, later, wanted) in [

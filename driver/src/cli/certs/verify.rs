@@ -102,7 +102,7 @@ fn stranger() -> Result<(String, String), Failure> {
     let now = SystemTime::now();
     let validity = crate::certificates::Validity::starting(now, create::lifetime(1));
     let signed = create::authority(now).and_then(|authority| create::client(&authority, validity, ""));
-    signed.map(|side| (side.certificate, side.key)).map_err(create::unmade)
+    signed.map(|side| (side.certificate, side.key)).map_err(|error| create::unmade(&error))
 }
 
 fn of_server(server: Result<&Server, &Silence>, target: &Target) -> Check {
