@@ -63,9 +63,10 @@ fn target(args: &Args) -> Result<Target, Failure> {
             let name = args.servername.clone().unwrap_or_else(|| host.clone());
             Ok(Target { host, port, name, within: WITHIN })
         }
-        Ok(_) => {
-            Err(Failure::usage(format!("`{}` has no TLS: accepted are HOST:PORT and tcp://HOST:PORT", args.address)))
-        }
+        Ok(_) => Err(Failure::usage(format!(
+            "`{}` is no address of TCP: accepted are HOST:PORT and tcp://HOST:PORT",
+            args.address
+        ))),
         Err(error) => Err(Failure::usage(error.to_string())),
     }
 }
