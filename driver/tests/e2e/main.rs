@@ -15,6 +15,7 @@ mod builds;
 mod ci;
 mod cli;
 mod compose;
+mod connect;
 mod front;
 mod guides;
 mod h2spec;

@@ -82,7 +82,7 @@ fn rename<'a>(names: impl Iterator<Item = &'a mut String>, from: &str) {
     }
 }
 
-/// The container that is called so, runs it, or has an image that does; else the first.
+/// The container that is called so, runs it, is told where to listen, or has an image that contains it; else the first.
 fn entrance(pod: &KubePod, given: Option<&str>) -> Option<Entrance> {
     let containers = &pod.spec.as_ref()?.containers;
     if let Some(given) = given {
@@ -96,6 +96,7 @@ fn entrance(pod: &KubePod, given: Option<&str>) -> Option<Entrance> {
         .iter()
         .find(|container| container.name == BUILDKITD)
         .or_else(|| containers.iter().find(runs))
+        .or_else(|| containers.iter().find(|container| address(container).is_some()))
         .or_else(|| containers.iter().find(contains))
         .or_else(|| containers.first())?;
     Some(Entrance { container: found.name.clone(), address: address(found) })
@@ -141,6 +142,11 @@ mod tests {
             (json!([{"name": "a", "image": "envoy"}, {"name": "b", "image": "moby/buildkit:rootless"}]), "b", None),
             (json!([{"name": "b", "args": ["--addr", "tcp://0.0.0.0:1234", "--addr", socket]}]), "b", Some(socket)),
             (json!([{"name": "b", "args": [format!("--addr={socket}"), "--debug"]}]), "b", Some(socket)),
+            (
+                json!([{"name": "a", "image": "moby/buildkit"}, {"name": "b", "args": ["--addr", socket]}]),
+                "b",
+                Some(socket),
+            ),
         ] {
             let found = entrance(&pod(&containers), None).unwrap();
             assert_eq!((found.container.as_str(), found.address.as_deref()), (container, address));
