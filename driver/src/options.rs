@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::builder::{Driver, DriverOpts};
 
 mod budget;
+mod by_hand;
 mod csv;
 mod document;
 mod duration;
@@ -25,6 +26,7 @@ mod ttl;
 mod value;
 
 pub use budget::{Amount, Budget, BudgetError};
+pub use by_hand::{HandGiven, HandKind, HandMode, HandOptions, UnknownWord, parse_by_hand};
 pub use kubernetes::{AccessMode, Claim, KubernetesOptions, Resources};
 pub use local::LocalOptions;
 pub(crate) use pairs::{APP_LABEL, PLATFORM_ANNOTATION};
@@ -54,7 +56,7 @@ impl DriverOptions {
         let options = match driver {
             Driver::Kubernetes => {
                 let options = table::read(driver, &kubernetes::KEYS, given, &mut errors);
-                options.check(&mut errors);
+                options.check(options.is_stateful(), &mut errors);
                 Self::Kubernetes(options)
             }
             Driver::Local => Self::Local(table::read(driver, &[&local::KEYS], given, &mut errors)),
@@ -118,7 +120,7 @@ impl DriverOptions {
         }
     }
 
-    /// How long a pod that is told to go waits for its builds, where it waits at all.
+    /// How long pods that are replaced wait for their builds, where they go on beside their successors.
     pub fn drain_timeout(&self) -> Option<Duration> {
         match self {
             Self::Kubernetes(options) => Some(options.drain_timeout),

@@ -117,9 +117,13 @@ pub(super) static KEYS: [Entry<Given>; 9] = [
             default: "auto",
             doc: "How the port of a pod behind a `kube-service://` endpoint is reached. auto takes the first that answers, in this order.",
         },
-        read: Read::One(|given, text| match value::transport(text)? {
-            TransportChoice::Exec => Err(value::ValueError::Word(text.to_owned())),
-            choice => Ok(given.transport = choice),
+        read: Read::One(|given, text| {
+            let choice = value::transport(text)?;
+            if choice == TransportChoice::Exec {
+                return Err(value::ValueError::Word(text.to_owned()));
+            }
+            given.transport = choice;
+            Ok(())
         }),
     },
     Entry {

@@ -147,11 +147,11 @@ async fn follow_connection(connection: &Connection, followed: &Followed, shared:
     let mut leads = match followed.lead {
         Lead::Workload(WorkloadKind::Deployment) => {
             let deployments = watched(Api::<Deployment>::namespaced(client(), namespace), by_name);
-            deployments.map(|next| next.map(|event| Led::By(mapped(event, Workload::Deployment)))).boxed()
+            deployments.map(|next| next.map(|event| Led::By(Box::new(mapped(event, Workload::Deployment))))).boxed()
         }
         Lead::Workload(WorkloadKind::StatefulSet) => {
             let sets = watched(Api::<StatefulSet>::namespaced(client(), namespace), by_name);
-            sets.map(|next| next.map(|event| Led::By(mapped(event, Workload::StatefulSet)))).boxed()
+            sets.map(|next| next.map(|event| Led::By(Box::new(mapped(event, Workload::StatefulSet))))).boxed()
         }
         Lead::Service => {
             let services = watched(Api::<Service>::namespaced(client(), namespace), by_name);
@@ -184,7 +184,7 @@ async fn follow_connection(connection: &Connection, followed: &Followed, shared:
                     shared.change(|view| {
                         view.disconnected(None);
                         match event {
-                            Led::By(event) => view.workload(event),
+                            Led::By(event) => view.workload(*event),
                             Led::BySelector(event) => view.service(event),
                         }
                     });
@@ -289,7 +289,7 @@ where
 
 /// What is told of what leads to the pods.
 enum Led {
-    By(watcher::Event<Workload>),
+    By(Box<watcher::Event<Workload>>),
     BySelector(watcher::Event<Service>),
 }
 

@@ -148,6 +148,14 @@ fn a_buildkitd_on_another_machine_is_reached_by_ssh_and_its_loss_is_overcome() {
     second.buildctl(&hello, "").succeeds().says("CACHED");
     second.remove();
 
+    // docker's own builder at that address comes here, and goes back as it was.
+    scene.buildx(&format!("create --name theirs --driver remote {address}")).succeeds();
+    scene.buildfleet("import theirs").succeeds().says("theirs imported").says(&address);
+    scene.builder("theirs").buildctl(&hello, "").succeeds().says("CACHED");
+    scene.buildfleet("import theirs").fails().says("buildfleet's already");
+    scene.buildfleet("export theirs").succeeds().says("theirs exported").says(&address);
+    scene.buildx("inspect --bootstrap theirs").succeeds().says(&address).says("running");
+
     // Every connection is cut in the middle of a build, as by a network that forgets them.
     let slow = scene.contexts().slow("slow", 6);
     let build = builder.buildctl(&slow, "").start();
