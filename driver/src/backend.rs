@@ -91,6 +91,10 @@ pub enum Transport {
     PortForward,
     /// `buildctl dial-stdio` through the API server's exec.
     Exec,
+    /// `buildctl dial-stdio` on another machine, by `ssh`.
+    Ssh,
+    /// `buildctl dial-stdio` in a container, by the command of what runs it.
+    Container,
     Unix,
     Tcp,
 }
@@ -101,6 +105,8 @@ impl fmt::Display for Transport {
             Self::PodIp => "pod-ip",
             Self::PortForward => "port-forward",
             Self::Exec => "exec",
+            Self::Ssh => "ssh",
+            Self::Container => "container",
             Self::Unix => "unix",
             Self::Tcp => "tcp",
         })

@@ -16,6 +16,7 @@ mod certs;
 mod ci;
 mod cli;
 mod compose;
+mod connect;
 mod front;
 mod guides;
 mod h2spec;

@@ -9,7 +9,7 @@ use kube::Api;
 use kube::api::ListParams;
 
 use super::client::{Cluster, Connection};
-use super::dial::Dialer;
+use super::dial::{Dialer, Tried};
 use super::errors::{ConnectError, RequestError, ask};
 use super::{Target, rights};
 use crate::backend::finding::span;
@@ -28,24 +28,8 @@ pub(super) async fn examine(
     dialer: &Dialer,
     running: Option<Running>,
 ) -> Vec<Finding> {
-    let source = match cluster.context() {
-        KubeContext::File { paths, context } => {
-            let paths: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
-            format!("{}, context `{context}`", paths.join(", "))
-        }
-        KubeContext::InCluster => "none: the service account of this pod is used".to_owned(),
-    };
-    let connection = match cluster.connection().await {
-        Ok(connection) => connection,
-        Err(error) => return vec![unusable(&source, &error)],
-    };
-    let mut findings = vec![Finding::new(Verdict::Works, "kubeconfig", source)];
-    let server = api_server(&connection).await;
-    let reached = server.verdict == Verdict::Works;
-    findings.push(server);
-    if !reached {
-        return findings;
-    }
+    let (mut findings, connection) = reach(cluster).await;
+    let Some(connection) = connection else { return findings };
     let namespace = format!("{}, where the pods and all else is made", connection.namespace);
     findings.push(Finding::new(Verdict::Note, "namespace", namespace));
     let (rights, machines) = tokio::join!(rights::look(&connection, target), machines(&connection, target));
@@ -68,6 +52,26 @@ pub(super) async fn examine(
         findings.push(user_namespaces(works));
     }
     findings
+}
+
+/// The kubeconfig and the API server; a connection where both work.
+pub(super) async fn reach(cluster: &Cluster) -> (Vec<Finding>, Option<Connection>) {
+    let source = match cluster.context() {
+        KubeContext::File { paths, context } => {
+            let paths: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
+            format!("{}, context `{context}`", paths.join(", "))
+        }
+        KubeContext::InCluster => "none: the service account of this pod is used".to_owned(),
+    };
+    let connection = match cluster.connection().await {
+        Ok(connection) => connection,
+        Err(error) => return (vec![unusable(&source, &error)], None),
+    };
+    let mut findings = vec![Finding::new(Verdict::Works, "kubeconfig", source)];
+    let server = api_server(&connection).await;
+    let reached = server.verdict == Verdict::Works;
+    findings.push(server);
+    (findings, reached.then_some(connection))
 }
 
 fn unusable(source: &str, error: &ConnectError) -> Finding {
@@ -153,11 +157,7 @@ fn covered(counts: &BTreeMap<String, usize>, mut wanted: Vec<String>, emulated: 
 }
 
 /// One finding for each way; a slower one than the best is needed only where it is chosen.
-fn transports(
-    choice: TransportChoice,
-    pod: &PodName,
-    ways: Vec<(Transport, Result<Duration, String>)>,
-) -> Vec<Finding> {
+pub(super) fn transports(choice: TransportChoice, pod: &PodName, ways: Vec<Tried>) -> Vec<Finding> {
     let some = ways.iter().any(|(_, took)| took.is_ok());
     let judged = |(way, took): (Transport, Result<Duration, String>)| match took {
         Ok(took) => Finding::new(Verdict::Works, way.to_string(), format!("to pod {pod} in {}", span(took))),

@@ -37,7 +37,7 @@ pub(crate) struct State {
     pub(crate) exec: api_streams::Script,
     pub(crate) port: api_streams::Script,
     pub(crate) logs: VecDeque<String>,
-    /// The container and the command of each exec.
+    /// The container and the command of each exec, and the port of each port-forward.
     pub(crate) executed: Vec<String>,
     /// Put in its place when somebody is about to delete a deployment.
     pub(crate) before_delete: Option<Value>,
@@ -229,6 +229,7 @@ async fn serve(stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
         "services" => "services",
         "pods" => "pods",
         "events" => "events",
+        "services" => "services",
         other => panic!("no resource {other}"),
     };
     let (name, subresource) = (words.next(), words.next());
@@ -317,6 +318,9 @@ async fn serve(stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
                 let mut told: Vec<String> = told.map(|pair| pair.replace("%3A", ":").replace("%2F", "/")).collect();
                 told.sort_by_key(|pair| !pair.starts_with("container"));
                 shared.state.lock().unwrap().executed.push(told.join(" "));
+            } else {
+                let port = request.query.split('&').find(|pair| pair.starts_with("ports=")).unwrap_or_default();
+                shared.state.lock().unwrap().executed.push(port.to_owned());
             }
             api_streams::upgrade(stream, &request.headers["sec-websocket-key"], verb == "exec", shared).await
         }
