@@ -27,6 +27,7 @@ use crate::fleet::NodeStatus;
 mod bootstrap;
 mod examine;
 mod logs;
+mod objects;
 mod status;
 mod usage;
 mod view;

@@ -2,7 +2,7 @@
 
 use tonic::{Code, Status};
 
-use crate::backend::LogsError;
+use crate::backend::{ApplyError, LogsError};
 use crate::daemon::hint::with_hint;
 use crate::daemon::plan::PlanError;
 use crate::daemon::registry::{CreateError, LookupError, RemoveError};
@@ -80,6 +80,11 @@ pub(super) fn start(errors: &[StartError]) -> Status {
         StartError::TimedOut { .. } | StartError::Removed(_) | StartError::ShuttingDown => None,
     });
     hints.fold(Status::new(code, messages.join("\n")), |status, hint| with_hint(status, &hint))
+}
+
+/// Why a cluster was not asked at all.
+pub(super) fn cluster(error: &ApplyError) -> Status {
+    status(Code::Unavailable, error, error.hint())
 }
 
 pub(super) fn logs(error: &LogsError) -> Status {
