@@ -25,6 +25,7 @@ mod ttl;
 mod value;
 
 pub use budget::{Amount, Budget, BudgetError};
+pub use csv::{CsvError, fields as csv_fields, record as csv_record};
 pub use kubernetes::{AccessMode, Claim, KubernetesOptions, Resources};
 pub use local::LocalOptions;
 pub(crate) use pairs::{APP_LABEL, PLATFORM_ANNOTATION};

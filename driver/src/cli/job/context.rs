@@ -41,7 +41,10 @@ pub(super) enum PackError {
 pub(super) enum Content {
     Tree(Tree),
     /// An archive from stdin, whose beginning was read to find out what it is.
-    Stdin { beginning: Vec<u8>, gzipped: bool },
+    Stdin {
+        beginning: Vec<u8>,
+        gzipped: bool,
+    },
 }
 
 /// Directories and files of this machine, and where they are in the archive.

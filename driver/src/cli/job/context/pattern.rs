@@ -164,7 +164,7 @@ fn literal(character: char) -> String {
 /// What stands between brackets: characters and ranges of them, each perhaps behind a backslash, after `^` all others.
 fn class(rest: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Option<String> {
     let mut class = String::from(if rest.next_if_eq(&'^').is_some() { "(?u:[^" } else { "(?u:[" });
-    let mut member = |rest: &mut std::iter::Peekable<std::str::Chars<'_>>| match rest.next()? {
+    let member = |rest: &mut std::iter::Peekable<std::str::Chars<'_>>| match rest.next()? {
         '\\' => rest.next(),
         '-' | ']' => None,
         other => Some(other),
