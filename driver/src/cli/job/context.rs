@@ -142,14 +142,15 @@ impl<W: Write> Packer<W> {
 
     /// What lies in a directory, by name: the same context is the same archive.
     fn level(&mut self, of: &Directory, level: &Level<'_>, always: &mut Vec<PathBuf>) -> Result<(), PackError> {
-        let here = of.root.join(&level.path);
+        let is_root = level.path == Path::new("");
+        let here = if is_root { of.root.clone() } else { of.root.join(&level.path) };
         let failed = |source| PackError::Read { path: here.clone(), source };
         let listed = fs::read_dir(&here).and_then(Iterator::collect::<io::Result<Vec<_>>>);
         let mut names = match listed {
             Ok(entries) => entries.iter().map(fs::DirEntry::file_name).collect::<Vec<_>>(),
             // Nobody asked for it.
             Err(error) if !level.packed.get() && error.kind() == io::ErrorKind::PermissionDenied => return Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound && level.path != Path::new("") => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !is_root => return Ok(()),
             Err(error) => return Err(failed(error)),
         };
         names.sort();
