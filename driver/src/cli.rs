@@ -38,6 +38,7 @@ mod json;
 mod logs;
 mod ls;
 mod man;
+mod objects;
 mod output;
 mod platforms;
 mod progress;

@@ -7,9 +7,11 @@ use std::time::Duration;
 use crate::builder::{Driver, DriverOpts};
 
 mod budget;
+mod by_hand;
 mod csv;
 mod document;
 mod duration;
+mod job;
 mod kubernetes;
 mod label;
 mod local;
@@ -25,6 +27,8 @@ mod ttl;
 mod value;
 
 pub use budget::{Amount, Budget, BudgetError};
+pub use by_hand::{HandGiven, HandKind, HandMode, HandOptions, UnknownWord, parse_by_hand};
+pub use job::parse_for_job;
 pub use kubernetes::{AccessMode, Claim, KubernetesOptions, Resources};
 pub use local::LocalOptions;
 pub(crate) use pairs::{APP_LABEL, PLATFORM_ANNOTATION};
@@ -54,7 +58,7 @@ impl DriverOptions {
         let options = match driver {
             Driver::Kubernetes => {
                 let options = table::read(driver, &kubernetes::KEYS, given, &mut errors);
-                options.check(&mut errors);
+                options.check(options.is_stateful(), &mut errors);
                 Self::Kubernetes(options)
             }
             Driver::Local => Self::Local(table::read(driver, &[&local::KEYS], given, &mut errors)),

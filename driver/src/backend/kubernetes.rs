@@ -33,6 +33,7 @@ mod live;
 mod logs;
 mod marks;
 mod metrics;
+mod objects;
 mod preview;
 mod remove;
 mod rights;
@@ -44,6 +45,7 @@ mod wanted;
 pub use attached::AttachedBackend;
 pub use collect::{Collect, Fate, Found};
 pub use context::{ContextError, resolve_context};
+pub use objects::{GivenObject, NoObject, Put, PutAction, PutError, PutObjects, PutOutcome};
 
 /// What is to run.
 #[derive(Debug)]

@@ -4,10 +4,11 @@ use std::future::Future;
 use std::time::Duration;
 
 use buildfleet_proto::fleet::fleet_client::FleetClient;
+use buildfleet_proto::fleet::objects_client::ObjectsClient;
 use buildfleet_proto::fleet::{
     BootstrapRequest, Builder, CreateRequest, CreateResponse, ExamineRequest, Finding, InspectRequest, LeaveRequest,
-    ListRequest, ListResponse, LogChunk, LogsRequest, Progress, RemoveRequest, StopRequest, UsageRequest,
-    UsageResponse, UseRequest, VersionRequest, VersionResponse,
+    ListRequest, ListResponse, LogChunk, LogsRequest, Progress, PutObject, PutObjectsRequest, RemoveRequest,
+    StopRequest, UsageRequest, UsageResponse, UseRequest, VersionRequest, VersionResponse,
 };
 use tonic::transport::Channel;
 use tonic::{Response, Status, Streaming};
@@ -22,25 +23,32 @@ const ANSWER: Duration = Duration::from_secs(60);
 
 /// A connection to the daemon.
 #[derive(Debug, Clone)]
-pub(super) struct Client(FleetClient<Channel>);
+pub(super) struct Client {
+    fleet: FleetClient<Channel>,
+    objects: ObjectsClient<Channel>,
+}
 
 impl Client {
+    fn new(daemon: Channel) -> Self {
+        Self { fleet: FleetClient::new(daemon.clone()), objects: ObjectsClient::new(daemon) }
+    }
+
     /// Starts the daemon when none runs.
     pub(super) async fn connect(settings: &Settings) -> Result<Self, Failure> {
-        launch::connect_or_start(settings).await.map(Self).map_err(unreachable)
+        launch::connect_or_start(settings).await.map(Self::new).map_err(unreachable)
     }
 
     /// The daemon that runs; `None` when none does.
     pub(super) async fn connect_to_running(settings: &Settings) -> Result<Option<Self>, Failure> {
-        launch::connect(settings).await.map(|client| client.map(Self)).map_err(unreachable)
+        launch::connect(settings).await.map(|daemon| daemon.map(Self::new)).map_err(unreachable)
     }
 
     pub(super) async fn version(&mut self) -> Result<VersionResponse, Failure> {
-        bounded(self.0.version(VersionRequest {})).await.map_err(|f| f.doing("ask the daemon for its version"))
+        bounded(self.fleet.version(VersionRequest {})).await.map_err(|f| f.doing("ask the daemon for its version"))
     }
 
     pub(super) async fn create(&mut self, request: CreateRequest) -> Result<CreateResponse, Failure> {
-        bounded(self.0.create(request)).await
+        bounded(self.fleet.create(request)).await
     }
 
     /// By name.
@@ -50,14 +58,14 @@ impl Client {
 
     /// By name, and what could not be listed.
     pub(super) async fn list_with_warnings(&mut self) -> Result<ListResponse, Failure> {
-        let mut list = bounded(self.0.list(ListRequest {})).await.map_err(|f| f.doing("list the builders"))?;
+        let mut list = bounded(self.fleet.list(ListRequest {})).await.map_err(|f| f.doing("list the builders"))?;
         list.builders.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(list)
     }
 
     /// An empty `builder` is the current one.
     pub(super) async fn inspect(&mut self, builder: &str) -> Result<Builder, Failure> {
-        let answer = bounded(self.0.inspect(InspectRequest { builder: builder.to_owned() })).await;
+        let answer = bounded(self.fleet.inspect(InspectRequest { builder: builder.to_owned() })).await;
         match answer {
             Ok(builder) => Ok(builder),
             Err(failure) => Err(self.with_what_there_is(failure.doing(format!("find {}", called(builder)))).await),
@@ -65,7 +73,7 @@ impl Client {
     }
 
     pub(super) async fn select(&mut self, builder: &str) -> Result<(), Failure> {
-        let answer = bounded(self.0.r#use(UseRequest { builder: builder.to_owned() })).await;
+        let answer = bounded(self.fleet.r#use(UseRequest { builder: builder.to_owned() })).await;
         match answer {
             Ok(_) => Ok(()),
             Err(failure) => {
@@ -81,33 +89,38 @@ impl Client {
         timeout_seconds: u32,
     ) -> Result<Streaming<Progress>, Failure> {
         let request = BootstrapRequest { builder: builder.to_owned(), node: node.to_owned(), timeout_seconds };
-        bounded(self.0.bootstrap(request)).await
+        bounded(self.fleet.bootstrap(request)).await
     }
 
     pub(super) async fn leave(&mut self, request: LeaveRequest) -> Result<Streaming<Progress>, Failure> {
-        bounded(self.0.leave(request)).await
+        bounded(self.fleet.leave(request)).await
     }
 
     pub(super) async fn stop(&mut self, builder: &str) -> Result<Streaming<Progress>, Failure> {
-        bounded(self.0.stop(StopRequest { builder: builder.to_owned() })).await
+        bounded(self.fleet.stop(StopRequest { builder: builder.to_owned() })).await
     }
 
     pub(super) async fn remove(&mut self, request: RemoveRequest) -> Result<Streaming<Progress>, Failure> {
-        bounded(self.0.remove(request)).await
+        bounded(self.fleet.remove(request)).await
     }
 
     pub(super) async fn logs(&mut self, request: LogsRequest) -> Result<Streaming<LogChunk>, Failure> {
-        bounded(self.0.logs(request)).await
+        bounded(self.fleet.logs(request)).await
     }
 
     pub(super) async fn examine(&mut self, request: ExamineRequest) -> Result<Vec<Finding>, Failure> {
-        let answer = bounded(self.0.examine(request)).await;
+        let answer = bounded(self.fleet.examine(request)).await;
         Ok(answer.map_err(|failure| failure.doing("examine what the builder needs"))?.findings)
     }
 
     pub(super) async fn usage(&mut self, builder: &str) -> Result<UsageResponse, Failure> {
-        let answer = bounded(self.0.usage(UsageRequest { builder: builder.to_owned() })).await;
+        let answer = bounded(self.fleet.usage(UsageRequest { builder: builder.to_owned() })).await;
         answer.map_err(|failure| failure.doing(format!("ask what {} uses", called(builder))))
+    }
+
+    /// What became of each object, in their order; one that failed is among them.
+    pub(super) async fn put_objects(&mut self, request: PutObjectsRequest) -> Result<Vec<PutObject>, Failure> {
+        Ok(bounded(self.objects.put(request)).await?.objects)
     }
 
     /// To an error about a name that is not there: the names that are.

@@ -26,7 +26,9 @@ use crate::fleet::NodeStatus;
 
 mod bootstrap;
 mod examine;
+mod jobs;
 mod logs;
+mod objects;
 mod status;
 mod usage;
 mod view;

@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use buildfleet_proto::fleet::fleet_client::FleetClient;
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
@@ -34,9 +33,6 @@ const LAST_WORDS: usize = 10;
 
 /// The argument that tells a daemon that nobody waits for its end.
 pub const ON_DEMAND: &str = "--on-demand";
-
-/// A client of the daemon's API.
-pub type Client = FleetClient<Channel>;
 
 /// Why no daemon could be reached.
 #[derive(Debug, thiserror::Error)]
@@ -90,11 +86,11 @@ impl LaunchError {
     }
 }
 
-/// The daemon that runs, `None` when none does.
+/// The way to the daemon that runs, for all services of its API; `None` when none does.
 ///
 /// # Errors
 /// When something is there that is no daemon of this user.
-pub async fn connect(settings: &Settings) -> Result<Option<Client>, LaunchError> {
+pub async fn connect(settings: &Settings) -> Result<Option<Channel>, LaunchError> {
     let path = settings.control_socket();
     match UnixStream::connect(&path).await {
         Ok(_) => {}
@@ -113,7 +109,7 @@ pub async fn connect(settings: &Settings) -> Result<Option<Client>, LaunchError>
     let endpoint = Endpoint::from_static("http://buildfleet.invalid").connect_timeout(GREETING);
     let channel = endpoint.connect_with_connector(connector).await;
     match channel {
-        Ok(channel) => Ok(Some(FleetClient::new(channel))),
+        Ok(channel) => Ok(Some(channel)),
         // A daemon that was killed answers the first connection and not the second.
         Err(_) if UnixStream::connect(&path).await.is_err_and(|error| is_nobody(&error)) => Ok(None),
         Err(source) => Err(LaunchError::Greeting { path, source }),
@@ -128,9 +124,9 @@ fn is_nobody(error: &io::Error) -> bool {
 ///
 /// # Errors
 /// When no daemon could be started, or none answers in time.
-pub async fn connect_or_start(settings: &Settings) -> Result<Client, LaunchError> {
-    if let Some(client) = connect(settings).await? {
-        return Ok(client);
+pub async fn connect_or_start(settings: &Settings) -> Result<Channel, LaunchError> {
+    if let Some(daemon) = connect(settings).await? {
+        return Ok(daemon);
     }
     let program = std::env::current_exe().map_err(LaunchError::Program)?;
     connect_or_start_program(settings, &program).await
@@ -140,13 +136,13 @@ pub async fn connect_or_start(settings: &Settings) -> Result<Client, LaunchError
 ///
 /// # Errors
 /// When no daemon could be started, or none answers in time.
-pub async fn connect_or_start_program(settings: &Settings, program: &Path) -> Result<Client, LaunchError> {
+pub async fn connect_or_start_program(settings: &Settings, program: &Path) -> Result<Channel, LaunchError> {
     let deadline = Instant::now() + START;
     let mut started: Option<Started> = None;
     let mut next_start = Instant::now();
     while Instant::now() < deadline {
-        if let Some(client) = connect(settings).await? {
-            return Ok(client);
+        if let Some(daemon) = connect(settings).await? {
+            return Ok(daemon);
         }
         started = match started {
             None if Instant::now() >= next_start => Some(Started::spawn(settings, program)?),

@@ -27,7 +27,7 @@ const QEMU_IMAGE: &str = "tonistiigi/binfmt:latest";
 /// The user of the rootless image.
 const ROOTLESS_USER: i64 = 1000;
 
-const CERTIFICATES_VOLUME: &str = "certs";
+pub(super) const CERTIFICATES_VOLUME: &str = "certs";
 const CERTIFICATES: &str = "/certs";
 
 /// On the pods: which configuration they started with.

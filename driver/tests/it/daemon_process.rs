@@ -10,18 +10,22 @@ use std::process::{Output, Stdio};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use buildfleet::daemon::launch::{self, Client, LaunchError, connect_or_start_program};
+use buildfleet::daemon::launch::{self, LaunchError, connect_or_start_program};
 use buildfleet_proto::buildkit::InfoRequest;
+use buildfleet_proto::fleet::fleet_client::FleetClient;
 use buildfleet_proto::fleet::{CreateRequest, ListRequest, ListResponse, ShutdownRequest, VersionRequest};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
+use tonic::transport::Channel;
 
 use crate::support::buildkitd::FakeBuildkitd;
 use crate::support::daemon::Home;
 use crate::support::front::solve;
 use crate::support::user::connect;
+
+type Client = FleetClient<Channel>;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_buildfleet");
 
@@ -40,8 +44,8 @@ async fn by_hand(home: &Home, args: &[&str]) -> (Child, Client) {
     let mut child = command(home, &[&["daemon"], args].concat()).stderr(Stdio::null()).spawn().unwrap();
     let begun = Instant::now();
     loop {
-        if let Some(client) = launch::connect(&home.settings).await.unwrap() {
-            return (child, client);
+        if let Some(daemon) = launch::connect(&home.settings).await.unwrap() {
+            return (child, FleetClient::new(daemon));
         }
         if let Some(status) = child.try_wait().unwrap() {
             panic!("the daemon ended: {status}");
@@ -91,14 +95,14 @@ fn remote(builder: &str) -> CreateRequest {
 async fn of_many_that_start_a_daemon_at_once_all_reach_the_same() {
     let home = Home::new();
     let starting = (0..8).map(|_| connect_or_start_program(&home.settings, Path::new(PROGRAM)));
-    let clients = futures::future::join_all(starting).await;
+    let daemons = futures::future::join_all(starting).await;
     let mut pids = BTreeSet::new();
-    for client in clients {
-        pids.insert(pid(&mut client.unwrap()).await);
+    for daemon in daemons {
+        pids.insert(pid(&mut FleetClient::new(daemon.unwrap())).await);
     }
     assert_eq!(pids.len(), 1, "{pids:?}");
     let daemon = *pids.first().unwrap();
-    let mut client = launch::connect(&home.settings).await.unwrap().unwrap();
+    let mut client = FleetClient::new(launch::connect(&home.settings).await.unwrap().unwrap());
     client.create(remote("far")).await.unwrap();
     client.shutdown(ShutdownRequest {}).await.unwrap();
     drop(client);
@@ -108,7 +112,7 @@ async fn of_many_that_start_a_daemon_at_once_all_reach_the_same() {
     assert_eq!(fs::metadata(&log).unwrap().permissions().mode() & 0o777, 0o600);
     assert!(fs::read_to_string(&log).unwrap().contains("another daemon runs already"));
 
-    let mut client = connect_or_start_program(&home.settings, Path::new(PROGRAM)).await.unwrap();
+    let mut client = FleetClient::new(connect_or_start_program(&home.settings, Path::new(PROGRAM)).await.unwrap());
     assert_ne!(pid(&mut client).await, daemon);
     assert_eq!(list(&mut client).await.builders[0].name, "far");
     let daemon = pid(&mut client).await;
@@ -218,7 +222,7 @@ async fn a_socket_that_systemd_made_is_served_and_left_in_place() {
     let mut shell = Command::new("sh");
     shell.args(["-c", &script]).envs(home.settings.for_child()).stdin(Stdio::from(OwnedFd::from(listener)));
     let child = shell.stderr(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
-    let mut client = timeout(LONG, launch::connect(&home.settings)).await.unwrap().unwrap().unwrap();
+    let mut client = FleetClient::new(timeout(LONG, launch::connect(&home.settings)).await.unwrap().unwrap().unwrap());
     assert_eq!(Some(pid(&mut client).await), child.id());
     client.create(remote("far")).await.unwrap();
     drop(client);

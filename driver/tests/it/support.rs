@@ -1,5 +1,6 @@
 //! Neighbours made for tests: each behaves as the real one does where a test looks.
 
+mod api_discovery;
 mod api_patches;
 pub(crate) mod api_server;
 pub(crate) mod api_streams;

@@ -111,7 +111,7 @@ impl RequestError {
         matches!(self, Self::Refused { code: 401, .. })
     }
 
-    fn is_missing_namespace(&self, namespace: &str) -> bool {
+    pub(super) fn is_missing_namespace(&self, namespace: &str) -> bool {
         matches!(self, Self::Refused { code: 404, message, .. }
             if message.contains(&format!("namespaces \"{namespace}\" not found")))
     }

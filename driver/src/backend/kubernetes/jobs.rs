@@ -1,5 +1,6 @@
 //! Builds as Jobs in one namespace: made, followed to their end, listed and removed.
 
+use std::net::{IpAddr, SocketAddr};
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -13,8 +14,8 @@ use super::client::{Cluster, Connection};
 use super::errors::{Asked, ask};
 use super::live;
 use crate::backend::{ApplyError, BoxError, StoryLine};
-use crate::builder::KubeContext;
-use crate::manifest::JOB_SELECTOR;
+use crate::builder::{KubeContext, Node, PodName};
+use crate::manifest::{self, JOB_SELECTOR, TLS_PORT, TLS_SERVER_NAME};
 
 mod follow;
 mod made;
@@ -31,6 +32,7 @@ pub use crate::manifest::{BuildPlace, JobBuild, RegistrySecret};
 pub use remove::RemoveWhen;
 pub use render::render;
 pub use run::Wanted;
+pub use upload::Pieces;
 
 /// The Jobs of one namespace.
 #[derive(Debug)]
@@ -161,6 +163,17 @@ impl JobError {
     }
 }
 
+/// The `buildkitd` of a builder's pod, by the certificates that the builder's clients have.
+pub fn at_pod(node: &Node, address: IpAddr) -> BuildPlace {
+    let keys = ["ca.pem", "client-cert.pem", "client-key.pem"];
+    BuildPlace::Address {
+        address: format!("tcp://{}", SocketAddr::new(address, TLS_PORT)),
+        server_name: TLS_SERVER_NAME.to_owned(),
+        secret: manifest::tls_secret_name(node),
+        keys: keys.map(str::to_owned),
+    }
+}
+
 /// The way to whoever follows a Job.
 pub type Events = mpsc::Sender<JobEvent>;
 
@@ -197,6 +210,20 @@ impl Jobs {
         let mut views: Vec<JobView> = jobs.items.iter().map(|job| made::view(job, &pods.items)).collect();
         views.sort_by(|one, other| (one.created, &one.name).cmp(&(other.created, &other.name)));
         Ok(views)
+    }
+
+    /// The address of a pod of a builder.
+    ///
+    /// # Errors
+    /// When it has none, or the cluster does not say.
+    pub async fn address(&self, pod: &PodName) -> Result<IpAddr, JobError> {
+        let connection = self.connection().await?;
+        let params = ListParams::default().fields(&format!("metadata.name={pod}"));
+        let asked = Asked { verb: "list", resource: "pods", name: pod.as_str() };
+        let found = ask(live::api::<Pod>(&connection).list(&params)).await;
+        let found = found.map_err(|error| asked.apply_error(&connection, error))?;
+        let address = found.items.first().and_then(|pod| pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok());
+        address.ok_or_else(|| JobError::NoAddress { pod: pod.to_string(), namespace: connection.namespace })
     }
 
     async fn connection(&self) -> Result<Connection, JobError> {

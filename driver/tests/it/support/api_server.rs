@@ -12,7 +12,7 @@ use tokio::sync::broadcast;
 use tokio::task::JoinSet;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::api_streams;
+use super::{api_discovery, api_streams};
 
 pub(crate) const NAMESPACE: &str = "builds";
 
@@ -212,6 +212,12 @@ async fn serve(stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
         stream.write_all(head.as_bytes()).await?;
         return stream.shutdown().await;
     }
+    if let Some(kinds) = api_discovery::kinds(&request.path) {
+        return answer(&mut stream, 200, &kinds).await;
+    }
+    if !request.path.contains("/namespaces/") {
+        return answer(&mut stream, 404, &status(404, "the server could not find the requested resource")).await;
+    }
     let (_, rest) = request.path.split_once(&format!("/namespaces/{NAMESPACE}/")).expect("a namespaced path");
     let mut words = rest.split('/');
     let resource = match words.next().unwrap() {
@@ -220,6 +226,7 @@ async fn serve(stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
         "poddisruptionbudgets" => "poddisruptionbudgets",
         "persistentvolumeclaims" => "persistentvolumeclaims",
         "secrets" => "secrets",
+        "services" => "services",
         "pods" => "pods",
         "events" => "events",
         other => panic!("no resource {other}"),

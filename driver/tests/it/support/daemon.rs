@@ -6,16 +6,18 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
-use buildfleet::daemon::launch::{self, Client};
+use buildfleet::daemon::launch;
 use buildfleet::daemon::{Daemon, DaemonError};
 use buildfleet::settings::Settings;
 use buildfleet::shutdown::Shutdown;
+use buildfleet_proto::fleet::fleet_client::FleetClient;
 use buildfleet_proto::fleet::{
     Builder, CreateRequest, CreateResponse, InspectRequest, Kubeconfig, ListRequest, ListResponse, Progress,
     RemoveRequest,
 };
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
+use tonic::transport::Channel;
 use tonic::{Status, Streaming};
 
 use super::fake_backend::FakeBackends;
@@ -56,7 +58,7 @@ impl Home {
         let backends = Box::new(self.backends.clone());
         let daemon = Daemon::start(self.settings.clone(), backends, shutdown.clone()).await?;
         let serving = tokio::spawn(daemon.serve(Duration::from_secs(5)));
-        let client = launch::connect(&self.settings).await.unwrap().expect("nobody answers");
+        let client = FleetClient::new(launch::connect(&self.settings).await.unwrap().expect("nobody answers"));
         Ok(Running { client, shutdown, serving })
     }
 
@@ -68,7 +70,7 @@ impl Home {
 /// A daemon that serves.
 #[derive(Debug)]
 pub(crate) struct Running {
-    pub(crate) client: Client,
+    pub(crate) client: FleetClient<Channel>,
     pub(crate) shutdown: Shutdown,
     pub(crate) serving: JoinHandle<Result<(), DaemonError>>,
 }

@@ -4,17 +4,13 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::future::BoxFuture;
-use k8s_openapi::api::core::v1::Event;
-use kube::Api;
-use kube::runtime::watcher::Config;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::telling::Told;
 use super::watched::Watched;
 use super::{Events, JobEnd, JobError, JobEvent, JobFollow, Jobs, output::Output};
 use crate::backend::LogsWanted;
-use crate::backend::kubernetes::client::Connection;
 use crate::backend::kubernetes::logs;
 use crate::builder::PodName;
 
@@ -45,7 +41,11 @@ impl Jobs {
         let connection = self.connection().await?;
         let told = Told::of(self.find(&connection, name).await?);
         let (awaiting, _) = watch::channel(None);
-        let end = self.tell(name, told, wanted, Duty { awaiting: &awaiting, start_by: None }, events).await?;
+        let duty = Duty { awaiting: &awaiting, start_by: None };
+        let end = tokio::select! {
+            end = self.tell(name, told, wanted, duty, events) => end?,
+            () = events.closed() => None,
+        };
         if let Some(end) = end {
             let _ = events.send(JobEvent::End(end)).await;
         }
@@ -65,7 +65,7 @@ impl Jobs {
         let connection = self.connection().await?;
         let mut watched = Watched::begin(&connection, name);
         watched.first(&mut told).await;
-        for event in told.seen() {
+        if let Some(event) = told.seen() {
             let _ = events.send(event).await;
         }
         let mut reading: Option<BoxFuture<'_, ()>> = None;
@@ -88,7 +88,7 @@ impl Jobs {
             if told.is_over() {
                 let since = *over_since.get_or_insert_with(Instant::now);
                 let late = since.elapsed() >= LAST_WORDS;
-                if late || (reading.is_none() && told.is_explained()) {
+                if late || (told.is_explained() && (reading.is_none() || told.is_cut_short())) {
                     return Ok(Some(told.end()));
                 }
             } else if reading.is_none() && !wanted.follow {

@@ -104,6 +104,11 @@ pub(super) fn builds(pod: &Pod) -> bool {
     state.is_some_and(|it| it.running.is_some() || it.terminated.is_some())
 }
 
+/// Whether it is known how its build ended, or that it is being taken away.
+pub(super) fn has_ended(pod: &Pod) -> bool {
+    story::last_end(pod, None).is_some() || pod.metadata.deletion_timestamp.is_some()
+}
+
 /// The end of a Job that is over, by what its last pod says; `gone` is what was seen of one that is no longer there.
 pub(super) fn end(job: &Job, pod: Option<&Pod>, gone: Option<&PodEnd>) -> JobEnd {
     let state = state(job, pod);

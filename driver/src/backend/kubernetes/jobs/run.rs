@@ -47,7 +47,8 @@ pub struct Wanted {
 }
 
 impl Jobs {
-    /// Makes the Job, hands its context over and follows it to its end.
+    /// Makes the Job, hands its context over and follows it to its end. Whoever is gone by then needs no more; who goes before
+    /// the context is there takes the Job along.
     ///
     /// # Errors
     /// When it could not be made, or did not get its context: then nothing of it is left.
@@ -94,6 +95,7 @@ impl Jobs {
         let handed = tokio::select! {
             end = &mut told => return self.settled(connection, &name, end?).await,
             handed = handing => handed,
+            () = events.closed() => Err(JobError::BrokenOff),
         };
         match handed {
             Ok(()) if wanted.detach => return Ok(None),
@@ -107,8 +109,10 @@ impl Jobs {
                 };
             }
         }
-        let end = told.await?;
-        self.settled(connection, &name, end).await
+        tokio::select! {
+            end = told => self.settled(connection, &name, end?).await,
+            () = events.closed() => Ok(None),
+        }
     }
 
     /// A Job that was given up is removed: its pod would be tried again for ever.

@@ -98,7 +98,12 @@ impl Told {
     /// Whether it is also known how: the last pod's own word may come a moment after the Job's.
     pub(super) fn is_explained(&self) -> bool {
         let pods = self.view.pods_in_order();
-        self.end().exit_code.is_some() || pods.last().is_none_or(|pod| !made::builds(pod)) || self.is_gone
+        self.is_gone || pods.last().is_none_or(|pod| !made::builds(pod) || made::has_ended(pod))
+    }
+
+    /// Whether its last output is not worth the wait: the pod goes, and may take its time.
+    pub(super) fn is_cut_short(&self) -> bool {
+        self.view.pods_in_order().last().is_some_and(|pod| pod.metadata.deletion_timestamp.is_some())
     }
 
     /// How it ended.

@@ -25,7 +25,7 @@ const UNPACK: Duration = Duration::from_secs(300);
 const TOLD_EVERY: Duration = Duration::from_millis(250);
 
 /// A context as it comes; an error when it breaks off.
-pub(super) type Pieces<'a> = futures::stream::BoxStream<'a, Result<Bytes, BoxError>>;
+pub type Pieces<'a> = futures::stream::BoxStream<'a, Result<Bytes, BoxError>>;
 
 /// Returns when the pod has all of it.
 pub(super) async fn upload(
