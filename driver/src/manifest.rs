@@ -15,8 +15,10 @@ use crate::builder::Node;
 use crate::options::{APP_LABEL, Amount, Budget, KubernetesOptions, PLATFORM_ANNOTATION};
 
 mod affinity;
+mod by_hand;
 mod config;
 mod drain;
+mod job;
 mod patch;
 mod pod;
 mod state;
@@ -24,6 +26,11 @@ mod state;
 mod tests;
 mod workload;
 
+pub use by_hand::{ByHand, by_hand, kustomization, yaml};
+pub use job::{
+    BuildPlace, CLIENT_CONTAINER, CONTEXT_CONTAINER, JOB_SELECTOR, JobBuild, JobObjects, RegistrySecret,
+    TITLE_ANNOTATION, job, receive_context,
+};
 pub use pod::{CONTAINER, unix_address};
 pub use workload::{Workload, WorkloadKind};
 

@@ -7,9 +7,11 @@ use std::time::Duration;
 use crate::builder::{Driver, DriverOpts};
 
 mod budget;
+mod by_hand;
 mod csv;
 mod document;
 mod duration;
+mod job;
 mod kubernetes;
 mod label;
 mod local;
@@ -25,7 +27,9 @@ mod ttl;
 mod value;
 
 pub use budget::{Amount, Budget, BudgetError};
+pub use by_hand::{HandGiven, HandKind, HandMode, HandOptions, UnknownWord, parse_by_hand};
 pub use csv::{CsvError, fields as csv_fields, record as csv_record};
+pub use job::parse_for_job;
 pub use kubernetes::{AccessMode, Claim, KubernetesOptions, Resources};
 pub use local::LocalOptions;
 pub(crate) use pairs::{APP_LABEL, PLATFORM_ANNOTATION};
@@ -55,7 +59,7 @@ impl DriverOptions {
         let options = match driver {
             Driver::Kubernetes => {
                 let options = table::read(driver, &kubernetes::KEYS, given, &mut errors);
-                options.check(&mut errors);
+                options.check(options.is_stateful(), &mut errors);
                 Self::Kubernetes(options)
             }
             Driver::Local => Self::Local(table::read(driver, &[&local::KEYS], given, &mut errors)),
@@ -119,7 +123,7 @@ impl DriverOptions {
         }
     }
 
-    /// How long a pod that is told to go waits for its builds, where it waits at all.
+    /// How long pods that are replaced wait for their builds, where they go on beside their successors.
     pub fn drain_timeout(&self) -> Option<Duration> {
         match self {
             Self::Kubernetes(options) => Some(options.drain_timeout),

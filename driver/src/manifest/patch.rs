@@ -22,7 +22,7 @@ pub(super) fn apply(workload: Workload, patch: &ManifestPatch) -> Workload {
 
 /// What the patch sets is merged by the rules of Kubernetes' types, which know no way to take something away: nulls come
 /// after them.
-fn merged<T: DeepMerge + Serialize + DeserializeOwned>(mut object: T, patch: &ManifestPatch) -> T {
+pub(super) fn merged<T: DeepMerge + Serialize + DeserializeOwned>(mut object: T, patch: &ManifestPatch) -> T {
     const WHY: &str = "the patch was held against this type when it was read";
     object.merge_from(serde_json::from_value(patch.values()).expect(WHY));
     let mut value = serde_json::to_value(&object).expect(WHY);

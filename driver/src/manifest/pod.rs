@@ -27,7 +27,7 @@ const QEMU_IMAGE: &str = "tonistiigi/binfmt:latest";
 /// The user of the rootless image.
 const ROOTLESS_USER: i64 = 1000;
 
-const CERTIFICATES_VOLUME: &str = "certs";
+pub(super) const CERTIFICATES_VOLUME: &str = "certs";
 const CERTIFICATES: &str = "/certs";
 
 /// On the pods: which configuration they started with.
@@ -131,7 +131,7 @@ fn buildkitd(node: &Node, options: &KubernetesOptions) -> Container {
 }
 
 /// The user's flags, then ours: where both say the same, `buildkitd` takes the last.
-fn arguments(node: &Node, options: &KubernetesOptions) -> Vec<String> {
+pub(super) fn flags(node: &Node, options: &KubernetesOptions) -> Vec<String> {
     let mut arguments = node.buildkitd_flags.clone();
     // As buildx does it: the pod's network is nobody else's, so `RUN --network=host` is allowed unless the user decides.
     let configured = node.config.as_ref().is_some_and(BuildkitdConfig::allows_network_host);
@@ -142,6 +142,11 @@ fn arguments(node: &Node, options: &KubernetesOptions) -> Vec<String> {
         // A pod has no unmasked /proc, which a PID namespace of its own would need for every RUN step.
         arguments.push("--oci-worker-no-process-sandbox".to_owned());
     }
+    arguments
+}
+
+fn arguments(node: &Node, options: &KubernetesOptions) -> Vec<String> {
+    let mut arguments = flags(node, options);
     // The first `--addr` replaces the default address, so the unix socket is always named.
     arguments.extend(["--addr".to_owned(), unix_address(options).to_owned()]);
     if options.transport.needs_tls() {

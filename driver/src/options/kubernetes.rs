@@ -144,13 +144,22 @@ impl Default for KubernetesOptions {
 }
 
 impl KubernetesOptions {
+    pub fn namespace(&self) -> Option<&str> {
+        self.namespace.as_deref()
+    }
+
+    /// Whether the pods are reached by certificates.
+    pub fn has_certificates(&self) -> bool {
+        self.transport.needs_tls()
+    }
+
     /// Whether each pod has a volume that outlives it.
     pub fn is_stateful(&self) -> bool {
         self.claim.storage.is_some()
     }
 
-    /// What is wrong with keys taken together.
-    pub(super) fn check(&self, errors: &mut Vec<OptionError>) {
+    /// What is wrong with keys taken together, for pods of a StatefulSet or of a Deployment.
+    pub(super) fn check(&self, of_stateful_set: bool, errors: &mut Vec<OptionError>) {
         let mut wrong = |key: &str, problem: String| errors.push(OptionError { key: key.to_owned(), problem });
         let (requests, limits) = (&self.requests, &self.limits);
         for (request, limit, what) in [
@@ -186,7 +195,7 @@ impl KubernetesOptions {
         if self.rootless && self.annotations.get(APPARMOR).is_some_and(|profile| profile != "unconfined") {
             wrong("annotations", format!("`{APPARMOR}` has to be unconfined with `rootless`"));
         }
-        if let Some(Err(error)) = self.manifest_patch.as_ref().map(|patch| patch.check(self.is_stateful())) {
+        if let Some(Err(error)) = self.manifest_patch.as_ref().map(|patch| patch.check(of_stateful_set)) {
             wrong("manifest-patch", error.to_string());
         }
     }
