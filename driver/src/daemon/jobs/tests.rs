@@ -41,7 +41,11 @@ fn what_is_wrong_is_named_by_its_flag() {
         (JobSpec { r#where: address("tcp://h:no", "certs"), ..JobSpec::default() }, "accepted is tcp://HOST:PORT"),
         (JobSpec { r#where: address("tcp://h:1234", ""), ..JobSpec::default() }, "needs a Secret with ca.pem"),
         (
-            JobSpec { r#where: Some(Where::Builder("b".to_owned())), buildkitd_config: Some(toml), ..JobSpec::default() },
+            JobSpec {
+                r#where: Some(Where::Builder("b".to_owned())),
+                buildkitd_config: Some(toml),
+                ..JobSpec::default()
+            },
             "--buildkitd-config: the buildkitd that builds is not the job's own",
         ),
         (

@@ -17,6 +17,8 @@ pub(super) struct Told {
     pub(super) view: View,
     job: Option<Job>,
     is_gone: bool,
+    /// Whether the list that is being read has it.
+    is_listed: bool,
     /// Why pods could not be made, as the Job's own events say.
     creation: Option<stuck::Stuck>,
     lines: BTreeSet<(Option<String>, String)>,
@@ -37,18 +39,17 @@ impl Told {
         match event {
             // One of the same name that was made later is another.
             watcher::Event::Apply(job) | watcher::Event::InitApply(job) if is_ours(&job) => {
-                self.is_gone = false;
+                (self.is_gone, self.is_listed) = (false, true);
                 self.job = Some(job);
             }
-            watcher::Event::Init => self.is_gone = true,
+            watcher::Event::Init => self.is_listed = false,
+            // It was deleted while nobody watched.
+            watcher::Event::InitDone => self.is_gone = !self.is_listed,
             watcher::Event::Delete(job) if is_ours(&job) => {
                 self.job = Some(job);
                 self.is_gone = true;
             }
-            watcher::Event::Apply(_)
-            | watcher::Event::InitApply(_)
-            | watcher::Event::InitDone
-            | watcher::Event::Delete(_) => {}
+            watcher::Event::Apply(_) | watcher::Event::InitApply(_) | watcher::Event::Delete(_) => {}
         }
     }
 
