@@ -28,6 +28,7 @@ mod value;
 
 pub use budget::{Amount, Budget, BudgetError};
 pub use by_hand::{HandGiven, HandKind, HandMode, HandOptions, UnknownWord, parse_by_hand};
+pub use csv::{CsvError, fields as csv_fields, record as csv_record};
 pub use job::parse_for_job;
 pub use kubernetes::{AccessMode, Claim, KubernetesOptions, Resources};
 pub use local::LocalOptions;

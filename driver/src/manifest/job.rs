@@ -258,7 +258,9 @@ fn client(build: &JobBuild, buildkitd: Container) -> Container {
 fn build_arguments(build: &JobBuild) -> Vec<String> {
     // Lines, so that `kubectl logs` reads well.
     let ours = ["build", "--progress=plain"].map(str::to_owned);
-    ours.into_iter().chain(build.arguments.clone()).collect()
+    // Kubernetes replaces `$(NAME)` by the container's variable, and takes two dollars for one.
+    let theirs = build.arguments.iter().map(|argument| argument.replace('$', "$$"));
+    ours.into_iter().chain(theirs).collect()
 }
 
 /// What all kinds of build need beside their program.

@@ -17,6 +17,8 @@ mod cli_doctor;
 mod cli_front;
 mod cli_front_ls;
 mod cli_import;
+mod cli_job;
+mod cli_job_context;
 mod cli_records;
 mod daemon;
 mod daemon_process;

@@ -206,3 +206,12 @@ fn the_init_container_waits_for_the_context_and_not_for_ever() {
     let slept = std::fs::read_to_string(workspace.path().join("slept")).unwrap().lines().count();
     assert_eq!(slept, 340);
 }
+
+#[test]
+fn arguments_arrive_as_they_are_given_whatever_dollars_they_have() {
+    for (given, rendered) in [("--opt=build-arg:A=$(HOME)", "--opt=build-arg:A=$$(HOME)"), ("a$$b$", "a$$$$b$$")] {
+        let job = job(&node("", false), &options(""), "builds", &build(given)).job;
+        let args = job.spec.unwrap().template.spec.unwrap().containers[0].args.clone().unwrap();
+        assert_eq!(args.last().map(String::as_str), Some(rendered), "{given}");
+    }
+}

@@ -45,7 +45,7 @@ pub(crate) const ROOMS: [Room; 16] = [
 ];
 
 /// A crate (or a module of one) and where it may be named. What is not listed may be used anywhere.
-const OWNED: [(&str, &[&str]); 21] = [
+const OWNED: [(&str, &[&str]); 22] = [
     ("kube", &["backend/kubernetes"]),
     ("k8s_openapi", &["options", "manifest", "backend/kubernetes"]),
     ("tokio_tungstenite", &["backend/kubernetes"]),
@@ -62,6 +62,7 @@ const OWNED: [(&str, &[&str]); 21] = [
     ("clap", &["cli"]),
     ("clap_mangen", &["cli"]),
     ("flate2", &["cli"]),
+    ("regex", &["cli"]),
     ("indicatif", &["cli"]),
     ("terminal_size", &["cli"]),
     ("listenfd", &["daemon", "settings", "socket", "main"]),

@@ -17,8 +17,8 @@ pub(super) struct Told {
     pub(super) view: View,
     job: Option<Job>,
     is_gone: bool,
-    /// Whether the list that is being read has it.
-    is_listed: bool,
+    /// Not yet among what is listed now.
+    is_missed: bool,
     /// Why pods could not be made, as the Job's own events say.
     creation: Option<stuck::Stuck>,
     lines: BTreeSet<(Option<String>, String)>,
@@ -39,12 +39,12 @@ impl Told {
         match event {
             // One of the same name that was made later is another.
             watcher::Event::Apply(job) | watcher::Event::InitApply(job) if is_ours(&job) => {
-                (self.is_gone, self.is_listed) = (false, true);
+                (self.is_gone, self.is_missed) = (false, false);
                 self.job = Some(job);
             }
-            watcher::Event::Init => self.is_listed = false,
-            // It was deleted while nobody watched.
-            watcher::Event::InitDone => self.is_gone = !self.is_listed,
+            // Gone is only what a whole list has not.
+            watcher::Event::Init => self.is_missed = true,
+            watcher::Event::InitDone => self.is_gone |= std::mem::take(&mut self.is_missed),
             watcher::Event::Delete(job) if is_ours(&job) => {
                 self.job = Some(job);
                 self.is_gone = true;
@@ -157,5 +157,38 @@ impl Told {
         }
         all.retain(|(pod, line)| self.lines.insert((pod.clone(), line.text.clone())));
         all.into_iter().map(|(pod, line)| JobEvent::News { pod, line }).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+    use super::*;
+
+    #[test]
+    fn a_job_is_gone_when_a_whole_list_has_it_not() {
+        let job = |uid: &str| Job {
+            metadata: ObjectMeta { uid: Some(uid.to_owned()), ..ObjectMeta::default() },
+            ..Job::default()
+        };
+        let after = |events: Vec<watcher::Event<Job>>| {
+            let mut told = Told::of(job("a"));
+            events.into_iter().for_each(|event| told.job(event));
+            told.is_over()
+        };
+        use watcher::Event::{Delete, Init, InitApply, InitDone};
+        for (events, gone) in [
+            (vec![Init], false),
+            (vec![Init, InitApply(job("a"))], false),
+            (vec![Init, InitApply(job("a")), InitDone, Init], false),
+            (vec![Init, InitDone], true),
+            (vec![Init, InitApply(job("b")), InitDone], true),
+            (vec![Init, InitApply(job("a")), InitDone, Delete(job("a"))], true),
+            (vec![Delete(job("b"))], false),
+        ] {
+            let shown = format!("{events:?}");
+            assert_eq!(after(events), gone, "{shown}");
+        }
     }
 }
