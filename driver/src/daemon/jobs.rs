@@ -211,10 +211,8 @@ fn secrets(spec: &JobSpec, problems: &mut Vec<String>) -> BTreeMap<String, Vec<u
 
 fn registry(spec: &JobSpec, problems: &mut Vec<String>) -> RegistrySecret {
     let config = &spec.docker_config;
-    let is_config =
-        |config: &[u8]| serde_json::from_slice::<Value>(config).is_ok_and(|config| config["auths"].is_object());
-    if !config.is_empty() && !is_config(config) {
-        problems.push("the credentials for registries are no config.json with `auths`".to_owned());
+    if !config.is_empty() && !serde_json::from_slice::<Value>(config).is_ok_and(|config| config.is_object()) {
+        problems.push("the credentials for registries are no config.json".to_owned());
     }
     match (spec.registry_secret.as_str(), config.is_empty()) {
         ("", true) => RegistrySecret::None,

@@ -3,3 +3,7 @@
 mod builds;
 mod client;
 mod client_inputs;
+mod elsewhere;
+mod ends;
+mod failures;
+mod registries;

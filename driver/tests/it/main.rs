@@ -32,6 +32,7 @@ mod kubernetes;
 mod kubernetes_attached;
 mod kubernetes_collect;
 mod kubernetes_dial;
+mod kubernetes_jobs;
 mod kubernetes_objects;
 mod kubernetes_shared;
 mod local;

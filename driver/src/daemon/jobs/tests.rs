@@ -32,7 +32,7 @@ fn what_is_wrong_is_named_by_its_flag() {
         (JobSpec { secrets: secret("a/b", 1), ..JobSpec::default() }, "--secret `a/b`: an id may hold "),
         (JobSpec { secrets: secret("..", 1), ..JobSpec::default() }, "--secret `..`: an id may hold "),
         (JobSpec { secrets: secret("a", SECRET_MAX + 1), ..JobSpec::default() }, "--secret: they have 1048577 bytes"),
-        (JobSpec { docker_config: b"{}".to_vec(), ..JobSpec::default() }, "are no config.json with `auths`"),
+        (JobSpec { docker_config: b"[]".to_vec(), ..JobSpec::default() }, "for registries are no config.json"),
         (JobSpec { platform: words("linux/"), ..JobSpec::default() }, "`linux/`"),
         (JobSpec { driver_opt: words("replicas=2"), ..JobSpec::default() }, "`replicas`: it makes no sense for a job"),
         (JobSpec { buildkitd_flags: "--x='a b'".to_owned(), ..JobSpec::default() }, "--buildkitd-flags `--x=a b`: "),

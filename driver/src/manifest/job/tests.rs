@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use super::*;
 use crate::builder::{BuildkitdConfig, Endpoint, KubeContext, Platform};
-use crate::options::parse_for_job;
+use crate::options::{APP_LABEL, parse_for_job};
 
 fn node(platforms: &str, config: bool) -> Node {
     let toml = "[registry.\"r.example:5000\"]\nca = [\"/home/me/ca.pem\"]\n";
@@ -71,7 +71,7 @@ fn cases() -> Vec<(&'static str, &'static str, bool, &'static str, JobBuild)> {
             "decorated",
             "",
             false,
-            "\"labels=team=web,app=other\",annotations=a=b,env.HTTPS_PROXY=http://proxy.example:3128,\
+            "labels=team=web,annotations=a=b,env.HTTPS_PROXY=http://proxy.example:3128,\
              manifest-patch={spec: {template: {spec: {hostname: builder}}}}",
             build(git),
         ),
@@ -116,6 +116,16 @@ fn no_pod_of_a_job_is_taken_for_one_of_a_builder() {
         assert!(!labels.contains_key(APP_LABEL), "{}: {labels:?}", case.0);
         let all = JOB_SELECTOR.split(',').filter_map(|pair| pair.split_once('='));
         assert!(all.clone().count() == 2 && all.clone().all(|(label, value)| labels[label] == value), "{labels:?}");
+    }
+}
+
+#[test]
+fn no_secret_of_a_job_is_taken_for_what_a_builder_has_left() {
+    for case in &cases() {
+        for secret in rendered(case).secrets {
+            let labels = secret.metadata.labels.unwrap();
+            assert!(!labels.contains_key(MANAGED_BY), "{}: {labels:?}", case.0);
+        }
     }
 }
 

@@ -87,12 +87,10 @@ impl Jobs {
             let Some(context) = context else { return };
             tokio::task::spawn_blocking(move || {
                 context(&mut |piece: &[u8]| {
-                    for piece in piece.chunks(PIECE) {
+                    piece.chunks(PIECE).all(|piece| {
                         let message = Message::Context(piece.to_vec());
-                        if pieces.blocking_send(RunJobRequest { message: Some(message) }).is_err() {
-                            return;
-                        }
-                    }
+                        pieces.blocking_send(RunJobRequest { message: Some(message) }).is_ok()
+                    })
                 });
             });
         });
@@ -132,6 +130,11 @@ impl Jobs {
         self.runtime.block_on(self.client.clone().list(request)).expect("a list").into_inner().jobs
     }
 
+    /// The YAML of a Job that is not made.
+    pub(crate) fn render(&self, spec: JobSpec) -> String {
+        self.runtime.block_on(self.client.clone().render(spec)).expect("a rendering").into_inner().manifests
+    }
+
     pub(crate) fn remove(&self, name: &str) -> Result<Job, Status> {
         let request = RemoveJobRequest { place: Some(self.place(name)), ..RemoveJobRequest::default() };
         let removed = self.runtime.block_on(self.client.clone().remove(request));
@@ -139,21 +142,23 @@ impl Jobs {
     }
 }
 
-/// Writes the archive, in pieces of any size.
-pub(crate) type Context = Box<dyn FnOnce(&mut dyn FnMut(&[u8])) + Send>;
+/// Writes the archive, in pieces of any size, until nobody takes it any more.
+pub(crate) type Context = Box<dyn FnOnce(&mut dyn FnMut(&[u8]) -> bool) + Send>;
 
 /// A directory as its client packs it.
 pub(crate) fn directory(dir: &Path) -> Context {
     let archive = dir.with_extension("tar.gz");
     Call::new("tar").arg("-czf").arg(&archive).arg("-C").arg(dir).arg(".").succeeds();
     let bytes = std::fs::read(archive).expect("a file of our own");
-    Box::new(move |piece| piece(&bytes))
+    Box::new(move |piece| {
+        piece(&bytes);
+    })
 }
 
 /// A Dockerfile that says so much, and a file of so many bytes that nobody can compress.
 pub(crate) fn large(dockerfile: &'static str, size: u64) -> Context {
     Box::new(move |piece| {
-        let mut archive = GzEncoder::new(Pieces(piece), Compression::fast());
+        let mut archive = GzEncoder::new(Pieces(piece), Compression::none());
         append(&mut archive, "Dockerfile", dockerfile.len() as u64, |out| out.write_all(dockerfile.as_bytes()));
         append(&mut archive, "large", size, |out| {
             let mut state = 88_172_645_463_325_252_u64;
@@ -193,12 +198,12 @@ fn append(out: &mut impl Write, name: &str, size: u64, content: impl FnOnce(&mut
     let _ = out.write_all(&vec![0; padding]);
 }
 
-struct Pieces<'a>(&'a mut dyn FnMut(&[u8]));
+struct Pieces<'a>(&'a mut dyn FnMut(&[u8]) -> bool);
 
 impl Write for Pieces<'_> {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        (self.0)(bytes);
-        Ok(bytes.len())
+        let taken = (self.0)(bytes);
+        if taken { Ok(bytes.len()) } else { Err(std::io::ErrorKind::BrokenPipe.into()) }
     }
 
     fn flush(&mut self) -> std::io::Result<()> {

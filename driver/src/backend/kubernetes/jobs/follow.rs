@@ -26,6 +26,8 @@ const TRIES: u32 = 30;
 /// What a follower does beside telling.
 #[derive(Debug)]
 pub(super) struct Duty<'a> {
+    /// The Job itself is told first.
+    pub(super) announces: bool,
     /// The pod that waits for its context.
     pub(super) awaiting: &'a watch::Sender<Option<String>>,
     /// The Job is given up when no container of it has begun until then.
@@ -41,7 +43,7 @@ impl Jobs {
         let connection = self.connection().await?;
         let told = Told::of(self.find(&connection, name).await?);
         let (awaiting, _) = watch::channel(None);
-        let duty = Duty { awaiting: &awaiting, start_by: None };
+        let duty = Duty { announces: true, awaiting: &awaiting, start_by: None };
         let end = tokio::select! {
             end = self.tell(name, told, wanted, duty, events) => end?,
             () = events.closed() => None,
@@ -65,7 +67,7 @@ impl Jobs {
         let connection = self.connection().await?;
         let mut watched = Watched::begin(&connection, name);
         watched.first(&mut told).await;
-        if let Some(event) = told.seen() {
+        if let Some(event) = told.seen().filter(|_| duty.announces) {
             let _ = events.send(event).await;
         }
         let mut reading: Option<BoxFuture<'_, ()>> = None;

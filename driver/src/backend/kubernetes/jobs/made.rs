@@ -128,7 +128,7 @@ pub(super) fn end(job: &Job, pod: Option<&Pod>, gone: Option<&PodEnd>) -> JobEnd
         let reason = format!("init container {name} ended: exit code {code}");
         return JobEnd { exit_code: None, state, reason, detail: None };
     }
-    let of_pod = pod.and_then(|pod| story::last_end(pod, None));
+    let of_pod = pod.filter(|pod| has_ended(pod)).map(|pod| story::end_of_vanished(pod, None));
     match of_pod.as_ref().or(gone) {
         Some(PodEnd { reason, detail }) => {
             JobEnd { exit_code, state, reason: reason.clone(), detail: detail.clone().filter(|_| exit_code.is_none()) }

@@ -56,9 +56,9 @@ impl Output {
                         return new.freeze();
                     }
                     let time = std::mem::take(time);
-                    self.begin_line(&time, &mut new);
+                    let is_time = self.begin_line(&time, &mut new);
                     // An empty line has no space after its time.
-                    let is_space = rest.get(taken) == Some(&b' ');
+                    let is_space = is_time && rest.get(taken) == Some(&b' ');
                     &rest[taken + usize::from(is_space)..]
                 }
                 At::Line(known) => {
@@ -82,12 +82,13 @@ impl Output {
         new.freeze()
     }
 
-    fn begin_line(&mut self, time: &[u8], new: &mut BytesMut) {
+    /// Whether it begins with a time.
+    fn begin_line(&mut self, time: &[u8], new: &mut BytesMut) -> bool {
         let Some(at) = std::str::from_utf8(time).ok().and_then(|time| time.parse::<Timestamp>().ok()) else {
             // No time at all: it is output, whatever it is.
             new.extend_from_slice(time);
             self.at = At::Line(Some(0));
-            return;
+            return false;
         };
         let skip = match &mut self.known {
             Some(known) if at < known.until => None,
@@ -106,6 +107,7 @@ impl Output {
             self.bytes = 0;
         }
         self.at = At::Line(skip);
+        true
     }
 
     /// The stream begins again, at the time that is returned: what was passed on is not passed on twice.

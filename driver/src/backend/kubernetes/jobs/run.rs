@@ -17,7 +17,7 @@ use tokio::time::{Instant, timeout};
 use super::follow::Duty;
 use super::telling::Told;
 use super::upload::{Pieces, upload};
-use super::{BuildPlace, Events, JobBuild, JobEnd, JobError, JobEvent, JobFollow, Jobs, RegistrySecret, remove};
+use super::{BuildPlace, Events, JobBuild, JobEnd, JobError, JobEvent, JobFollow, Jobs, RegistrySecret, made, remove};
 use crate::backend::kubernetes::apply::FIELD_MANAGER;
 use crate::backend::kubernetes::client::Connection;
 use crate::backend::kubernetes::errors::{Asked, RequestError, ask};
@@ -57,6 +57,7 @@ impl Jobs {
         let wanted = resolved(&connection, wanted).await?;
         let job = make(&connection, &wanted).await?;
         let name = job.name_any();
+        let _ = events.send(JobEvent::Job(made::view(&job, &[]))).await;
         let end = match self.see_through(&connection, &wanted, job, context, events).await {
             Ok(end) => end,
             Err(error) => {
@@ -81,7 +82,8 @@ impl Jobs {
         let name = job.name_any();
         let (awaiting, mut awaited) = watch::channel(None);
         let patience = wanted.options.timeout;
-        let duty = Duty { awaiting: &awaiting, start_by: Some((Instant::now() + patience, patience)) };
+        let start_by = Some((Instant::now() + patience, patience));
+        let duty = Duty { announces: false, awaiting: &awaiting, start_by };
         let following = JobFollow { follow: true, tail: None };
         let mut told = std::pin::pin!(self.tell(&name, Told::of(job), following, duty, events));
         let handing = async {
@@ -123,7 +125,7 @@ impl Jobs {
         end: Option<JobEnd>,
     ) -> Result<Option<JobEnd>, JobError> {
         let found = self.find(connection, name).await;
-        if found.is_ok_and(|job| super::made::over(&job).is_none()) {
+        if found.is_ok_and(|job| made::over(&job).is_none()) {
             give_up(connection, name).await;
         }
         Ok(end)
