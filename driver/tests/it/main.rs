@@ -36,6 +36,7 @@ mod kubernetes_jobs;
 mod kubernetes_objects;
 mod kubernetes_shared;
 mod local;
+mod pick;
 mod proxy;
 mod proxy_ends;
 mod remote;

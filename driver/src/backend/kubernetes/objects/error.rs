@@ -114,7 +114,7 @@ mod tests {
     #[test]
     fn each_refusal_says_what_can_be_done() {
         for (kind, verb, code, message, wanted, hint) in [
-            ("Pod", "get", 403, "no", "not allowed to get pods in namespace builds: no", "rbac.md"),
+            ("Pod", "get", 403, "forbidden", "not allowed to get pods in namespace builds: forbidden", "rbac.md"),
             (
                 "Pod",
                 "patch",
