@@ -19,7 +19,7 @@ use crate::support::api_streams::Script;
 
 const SOON: Duration = Duration::from_secs(20);
 
-fn wanted(driver_opts: &str, build: JobBuild) -> Wanted {
+pub(crate) fn wanted(driver_opts: &str, build: JobBuild) -> Wanted {
     let given: Vec<String> = Some(driver_opts.to_owned()).filter(|opts| !opts.is_empty()).into_iter().collect();
     let node = Node {
         name: "build".parse().unwrap(),
@@ -40,16 +40,20 @@ fn with_secrets() -> JobBuild {
     }
 }
 
-fn jobs(server: &ApiServer) -> Jobs {
+pub(crate) fn jobs(server: &ApiServer) -> Jobs {
     Jobs::new(server.context(), None, None)
 }
 
-fn no_context() -> Pieces<'static> {
+pub(crate) fn no_context() -> Pieces<'static> {
     futures::stream::empty().boxed()
 }
 
 /// Everything that a run tells, and how it ended.
-async fn run(server: &ApiServer, wanted: Wanted, context: Pieces<'static>) -> (Vec<JobEvent>, Result<(), JobError>) {
+pub(crate) async fn run(
+    server: &ApiServer,
+    wanted: Wanted,
+    context: Pieces<'static>,
+) -> (Vec<JobEvent>, Result<(), JobError>) {
     let (events, mut heard) = mpsc::channel(1000);
     let jobs = jobs(server);
     let ended = tokio::time::timeout(SOON, jobs.run(wanted, context, &events)).await.expect("an end in time");
@@ -61,7 +65,7 @@ async fn run(server: &ApiServer, wanted: Wanted, context: Pieces<'static>) -> (V
     (told, ended)
 }
 
-fn end(told: &[JobEvent]) -> &JobEnd {
+pub(crate) fn end(told: &[JobEvent]) -> &JobEnd {
     match told.last() {
         Some(JobEvent::End(end)) => end,
         other => panic!("no end: {other:?}"),
@@ -69,11 +73,14 @@ fn end(told: &[JobEvent]) -> &JobEnd {
 }
 
 fn news(told: &[JobEvent]) -> Vec<&str> {
-    let text = |event| if let &JobEvent::News { line, .. } = &event { Some(line.text.as_str()) } else { None };
-    told.iter().filter_map(text).collect()
+    let lines = told.iter().filter_map(|event| match event {
+        JobEvent::News { line, .. } => Some(line.text.as_str()),
+        _ => None,
+    });
+    lines.collect()
 }
 
-fn pod(status: &Value) -> Value {
+pub(crate) fn pod(status: &Value) -> Value {
     json!({
         "metadata": {
             "name": "build-x1", "labels": {"batch.kubernetes.io/job-name": "build"},
@@ -84,27 +91,27 @@ fn pod(status: &Value) -> Value {
     })
 }
 
-fn container(state: &Value) -> Value {
+pub(crate) fn container(state: &Value) -> Value {
     json!({"phase": "Running", "containerStatuses": [{
         "name": "buildkitd", "image": "", "imageID": "", "ready": false, "restartCount": 0, "state": state,
     }]})
 }
 
-fn exited(code: i32) -> Value {
+pub(crate) fn exited(code: i32) -> Value {
     let ended = json!({"terminated": {"exitCode": code, "reason": if code == 0 { "Completed" } else { "Error" }}});
     let mut status = container(&ended);
     status["phase"] = json!(if code == 0 { "Succeeded" } else { "Failed" });
     status
 }
 
-fn preparing(state: &Value) -> Value {
+pub(crate) fn preparing(state: &Value) -> Value {
     json!({"phase": "Pending", "initContainerStatuses": [{
         "name": "context", "image": "", "imageID": "", "ready": false, "restartCount": 0, "state": state,
     }]})
 }
 
 /// What the Job's controller says of it.
-fn over(server: &ApiServer, condition: &str, reason: &str) {
+pub(crate) fn over(server: &ApiServer, condition: &str, reason: &str) {
     let mut job = server.object("jobs").unwrap();
     let condition =
         json!({"type": condition, "status": "True", "reason": reason, "message": format!("{reason} it is")});
@@ -121,7 +128,7 @@ async fn until(server: &ApiServer, what: &str, is: impl Fn(&mut State) -> bool) 
     tokio::time::timeout(SOON, asking).await.unwrap_or_else(|_| panic!("{what}: not in time: {:?}", server.requests()));
 }
 
-async fn until_watched(server: &ApiServer) {
+pub(crate) async fn until_watched(server: &ApiServer) {
     until(server, "the watch of pods", |state| state.requests.contains(&"WATCH pods".to_owned())).await;
 }
 
@@ -131,7 +138,7 @@ fn changes(server: &ApiServer) -> Vec<String> {
     server.requests().into_iter().filter(is_change).collect()
 }
 
-fn names(server: &ApiServer, resource: &str) -> Vec<String> {
+pub(crate) fn names(server: &ApiServer, resource: &str) -> Vec<String> {
     server.state(|state| state.names(resource))
 }
 
@@ -169,6 +176,30 @@ async fn a_secret_that_is_refused_takes_the_job_along() {
     assert!(matches!(&error, JobError::Cluster(ApplyError::Forbidden { resource: "secrets", .. })), "{error}");
     assert!(told.is_empty());
     assert_eq!(changes(&server), ["POST jobs", "POST secrets", "DELETE jobs"]);
+}
+
+#[tokio::test]
+async fn what_a_daemon_left_half_made_is_taken_by_the_next_run() {
+    let server = ApiServer::start().await;
+    let labels = json!({"app.kubernetes.io/component": "build-job", "app.kubernetes.io/managed-by": "buildfleet"});
+    let preparing = json!({"buildfleet.internal/preparing": "true"});
+    let now = k8s_time(std::time::SystemTime::now());
+    for (name, created, annotations) in [
+        ("abandoned", "2026-01-01T00:00:00Z", &preparing),
+        ("at-work", now.as_str(), &preparing),
+        ("suspended-by-its-user", "2026-01-01T00:00:00Z", &json!({})),
+    ] {
+        let metadata =
+            json!({"name": name, "creationTimestamp": created, "labels": labels, "annotations": annotations});
+        server.put("jobs", json!({"metadata": metadata, "spec": {"suspend": true, "template": {}}}));
+    }
+    run(&server, Wanted { detach: true, ..wanted("", JobBuild::default()) }, no_context()).await.1.unwrap();
+    assert_eq!(names(&server, "jobs"), ["at-work", "build", "suspended-by-its-user"]);
+}
+
+fn k8s_time(time: std::time::SystemTime) -> String {
+    let time: buildfleet_proto::Timestamp = time.into();
+    time.to_string()
 }
 
 #[tokio::test]
@@ -277,122 +308,4 @@ async fn a_client_that_goes_away_while_it_builds_leaves_the_job() {
     let (ended, ()) = tokio::time::timeout(SOON, async { tokio::join!(running, leaving) }).await.unwrap();
     ended.unwrap();
     assert_eq!(names(&server, "jobs"), ["build"]);
-}
-
-#[tokio::test]
-async fn how_a_job_ended_is_told_in_the_clusters_words() {
-    let evicted = |status: Value| {
-        let mut status = status;
-        status["conditions"] = json!([{
-            "type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI", "message": "Eviction API: evicting",
-        }]);
-        status
-    };
-    let killed = json!({"terminated": {"exitCode": 137, "reason": "OOMKilled"}});
-    let starved = json!({"terminated": {"exitCode": 1, "reason": "Error"}});
-    let backoff = ("Failed", "BackoffLimitExceeded");
-    for (status, (condition, reason), exit_code, told_reason) in [
-        (exited(1), backoff, Some(1), "exit code 1"),
-        (exited(1), ("FailureTarget", "BackoffLimitExceeded"), Some(1), "exit code 1"),
-        (evicted(container(&json!({"running": {}}))), backoff, None, "Evicted"),
-        (evicted(exited(137)), backoff, None, "Evicted"),
-        (container(&killed), backoff, None, "OOMKilled"),
-        (container(&json!({"running": {}})), ("Failed", "DeadlineExceeded"), None, "DeadlineExceeded"),
-        (preparing(&starved), backoff, None, "init container context ended: exit code 1"),
-    ] {
-        let server = ApiServer::start().await;
-        let happens = async {
-            until_watched(&server).await;
-            let mut pod = pod(&status);
-            if told_reason == "Evicted" {
-                pod["metadata"]["deletionTimestamp"] = json!("2026-11-22T00:00:00Z");
-            }
-            server.put("pods", pod);
-            over(&server, condition, reason);
-        };
-        let ((told, ended), ()) = tokio::join!(run(&server, wanted("", JobBuild::default()), no_context()), happens);
-        ended.unwrap();
-        let end = end(&told);
-        assert_eq!((end.exit_code, end.reason.as_str(), end.state), (exit_code, told_reason, JobState::Failed));
-        // It stays as long as its TTL has it.
-        assert_eq!(names(&server, "jobs"), ["build"], "{told_reason}");
-        // And is told the same afterwards.
-        let (events, mut heard) = mpsc::channel(1000);
-        jobs(&server).follow("build", JobFollow { follow: false, tail: None }, &events).await.unwrap();
-        drop(events);
-        let mut last = None;
-        while let Some(event) = heard.recv().await {
-            last = Some(event);
-        }
-        assert_eq!(last, Some(JobEvent::End(end.clone())));
-        let listed = jobs(&server).list(false).await.unwrap();
-        assert_eq!(listed[0].reason.as_deref(), Some(told_reason));
-    }
-}
-
-#[tokio::test]
-async fn a_job_that_can_never_start_is_given_up_at_once_and_another_at_its_timeout() {
-    let waiting = |reason: &str, message: &str| preparing(&json!({"waiting": {"reason": reason, "message": message}}));
-    let unschedulable = json!({"phase": "Pending", "conditions": [{
-        "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/2 nodes are available: 2 cordoned.",
-    }]});
-    let pull = "failed to resolve reference \"r/x:1\": r/x:1: not found";
-    for (status, opts, reason, detail) in [
-        (waiting("ErrImagePull", pull), "", "ErrImagePull", "not found"),
-        (waiting("ErrImageNeverPull", "never"), "", "ErrImageNeverPull", "never"),
-        (waiting("ImagePullBackOff", "i/o timeout"), "timeout=1s", "ImagePullBackOff", "i/o timeout"),
-        (unschedulable, "timeout=1s", "Unschedulable", "cannot be scheduled: 0/2 nodes"),
-        (json!({"phase": "Pending"}), "timeout=1s", "it did not start within 1 s", ""),
-    ] {
-        let server = ApiServer::start().await;
-        let happens = async {
-            until_watched(&server).await;
-            server.put("pods", pod(&status));
-        };
-        let began = std::time::Instant::now();
-        let ((told, ended), ()) = tokio::join!(run(&server, wanted(opts, JobBuild::default()), no_context()), happens);
-        ended.unwrap();
-        let end = end(&told);
-        assert_eq!((end.exit_code, end.reason.as_str(), end.state), (None, reason, JobState::Failed));
-        assert!(end.detail.clone().unwrap_or_default().contains(detail), "{end:?}");
-        assert_eq!(opts.is_empty(), began.elapsed() < Duration::from_secs(1), "{reason}: {:?}", began.elapsed());
-        assert!(names(&server, "jobs").is_empty() && names(&server, "pods").is_empty(), "{reason}");
-    }
-}
-
-#[tokio::test]
-async fn a_pod_that_may_not_be_made_ends_the_job_with_the_words_of_admission() {
-    let server = ApiServer::start().await;
-    let message = "Error creating: pods \"build-x1\" is forbidden: violates PodSecurity \"restricted:latest\"";
-    let event = json!({
-        "metadata": {"name": "e1"}, "reason": "FailedCreate", "message": message,
-        "involvedObject": {"kind": "Job", "name": "build"},
-    });
-    server.put("events", event);
-    let (told, ended) = run(&server, wanted("", JobBuild::default()), no_context()).await;
-    ended.unwrap();
-    let end = end(&told);
-    assert_eq!((end.reason.as_str(), end.detail.as_deref()), ("FailedCreate", Some(message)));
-    assert!(names(&server, "jobs").is_empty());
-}
-
-#[tokio::test]
-async fn a_job_is_removed_only_in_the_state_that_is_asked_for() {
-    let server = ApiServer::start().await;
-    run(&server, Wanted { detach: true, ..wanted("", JobBuild::default()) }, no_context()).await.1.unwrap();
-    server.put("pods", pod(&container(&json!({"running": {}}))));
-    let jobs = jobs(&server);
-    let error = jobs.remove("build", RemoveWhen::Over).await.unwrap_err();
-    assert_eq!(error.to_string(), "job build is not over");
-    assert_eq!(jobs.remove("build", RemoveWhen::Running).await.unwrap().state, JobState::Canceled);
-    assert!(names(&server, "jobs").is_empty() && names(&server, "pods").is_empty());
-    assert_eq!(
-        jobs.remove("build", RemoveWhen::Always).await.unwrap_err().to_string(),
-        "there is no job build in namespace builds"
-    );
-
-    run(&server, Wanted { detach: true, ..wanted("", JobBuild::default()) }, no_context()).await.1.unwrap();
-    over(&server, "Complete", "CompletionsReached");
-    assert_eq!(jobs.remove("build", RemoveWhen::Running).await.unwrap_err().to_string(), "job build is over");
-    assert_eq!(jobs.remove("build", RemoveWhen::Over).await.unwrap().state, JobState::Succeeded);
 }

@@ -33,6 +33,7 @@ mod kubernetes_attached;
 mod kubernetes_collect;
 mod kubernetes_dial;
 mod kubernetes_jobs;
+mod kubernetes_jobs_ends;
 mod kubernetes_objects;
 mod kubernetes_shared;
 mod local;

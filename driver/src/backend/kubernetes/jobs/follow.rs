@@ -65,7 +65,8 @@ impl Jobs {
         events: &Events,
     ) -> Result<Option<JobEnd>, JobError> {
         let connection = self.connection().await?;
-        let mut watched = Watched::begin(&connection, name);
+        let uid = told.uid().unwrap_or_default();
+        let mut watched = Watched::begin(&connection, name, &uid);
         watched.first(&mut told).await;
         if let Some(event) = told.seen().filter(|_| duty.announces) {
             let _ = events.send(event).await;
@@ -107,7 +108,7 @@ impl Jobs {
                 refused = watched.next(&mut told) => if refused {
                     tracing::warn!(server = %connection.server, "the API server refuses the credentials, reading them again");
                     self.cluster.forget();
-                    watched = Watched::begin(&self.connection().await?, name);
+                    watched = Watched::begin(&self.connection().await?, name, &uid);
                 },
                 () = next_of(&mut reading) => reading = None,
                 () = until(over_since.map(|since| since + LAST_WORDS)) => {}

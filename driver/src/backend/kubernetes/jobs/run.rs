@@ -8,8 +8,9 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
-use kube::api::{Patch, PatchParams, PostParams};
+use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use serde_json::json;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
@@ -23,12 +24,18 @@ use crate::backend::kubernetes::client::Connection;
 use crate::backend::kubernetes::errors::{Asked, RequestError, ask};
 use crate::backend::kubernetes::live;
 use crate::builder::{Node, PodName};
-use crate::manifest;
+use crate::manifest::{self, JOB_SELECTOR};
 use crate::options::KubernetesOptions;
 use crate::report::chain;
 
 /// How long the cluster may take to say why a pod takes no context any more.
 const EXPLANATION: Duration = Duration::from_secs(5);
+
+/// On a Job that waits for its Secrets.
+const PREPARING: &str = "buildfleet.internal/preparing";
+
+/// Secrets are made within seconds; clocks may differ by minutes.
+const ABANDONED_SECONDS: i64 = 15 * 60;
 
 /// Where the credentials may be in a Secret: as `kubectl create secret docker-registry` has them, and as
 /// `kubectl create secret generic --from-file=config.json` does.
@@ -55,6 +62,7 @@ impl Jobs {
     pub async fn run(&self, wanted: Wanted, context: Pieces<'_>, events: &Events) -> Result<(), JobError> {
         let connection = self.connection().await?;
         let wanted = resolved(&connection, wanted).await?;
+        sweep(&connection).await;
         let job = make(&connection, &wanted).await?;
         let name = job.name_any();
         let _ = events.send(JobEvent::Job(made::view(&job, &[]))).await;
@@ -95,6 +103,7 @@ impl Jobs {
             upload(connection, &pod, context, events).await
         };
         let handed = tokio::select! {
+            biased;
             end = &mut told => return self.settled(connection, &name, end?).await,
             handed = handing => handed,
             () = events.closed() => Err(JobError::BrokenOff),
@@ -136,6 +145,23 @@ async fn give_up(connection: &Connection, name: &str) {
     if let Err(error) = remove::give_up(connection, name).await {
         tracing::warn!(job = name, error = chain(&error), "the job is left");
     }
+}
+
+/// Takes what a daemon that was killed has left half made, as nobody else would. What cannot be taken is left to the next.
+async fn sweep(connection: &Connection) {
+    let params = ListParams::default().labels(JOB_SELECTOR);
+    let found = ask(live::api::<Job>(connection).list(&params)).await.map(|list| list.items).unwrap_or_default();
+    let now = Timestamp::now();
+    for job in found.iter().filter(|job| is_abandoned(job, now)) {
+        tracing::info!(job = job.name_any(), "a job was left half made");
+        give_up(connection, &job.name_any()).await;
+    }
+}
+
+fn is_abandoned(job: &Job, now: Timestamp) -> bool {
+    let created = job.metadata.creation_timestamp.as_ref().map(|time| time.0);
+    let is_old = created.is_some_and(|created| now.as_second() - created.as_second() > ABANDONED_SECONDS);
+    is_old && job.annotations().contains_key(PREPARING)
 }
 
 /// With what only the cluster knows: which Secrets there are, and what is in them.
@@ -204,6 +230,7 @@ async fn make(connection: &Connection, wanted: &Wanted) -> Result<Job, JobError>
         && let Some(spec) = &mut job.spec
     {
         spec.suspend = Some(true);
+        job.metadata.annotations.get_or_insert_default().insert(PREPARING.to_owned(), "true".to_owned());
     }
     let asked = Asked { verb: "create", resource: "jobs", name: &name };
     let job = match ask(live::api::<Job>(connection).create(&params(), &job)).await {
@@ -244,7 +271,7 @@ async fn complete(connection: &Connection, job: &Job, secrets: Vec<Secret>) -> R
     let name = job.name_any();
     let asked = Asked { verb: "patch", resource: "jobs", name: &name };
     let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-    let resumed = Patch::Merge(json!({"spec": {"suspend": false}}));
+    let resumed = Patch::Merge(json!({"metadata": {"annotations": {PREPARING: null}}, "spec": {"suspend": false}}));
     let resumed = ask(live::api::<Job>(connection).patch(&name, &params, &resumed)).await;
     Ok(resumed.map_err(|error| asked.apply_error(connection, error))?)
 }

@@ -60,7 +60,10 @@ impl Told {
 
     /// An event of the Job itself.
     pub(super) fn job_event(&mut self, event: &watcher::Event<Event>) {
-        if let watcher::Event::Apply(event) | watcher::Event::InitApply(event) = event {
+        let (watcher::Event::Apply(event) | watcher::Event::InitApply(event)) = event else { return };
+        // One of the same name may have been there before.
+        let uid = self.job.as_ref().and_then(|job| job.metadata.uid.as_ref());
+        if event.involved_object.uid.as_ref().is_none_or(|about| Some(about) == uid) {
             self.creation = stuck::creation(event).or(self.creation.take());
         }
     }
@@ -125,8 +128,7 @@ impl Told {
         let mut end = made::end(job, pods.last().copied(), gone);
         if end.detail.is_none() && end.exit_code.is_none() {
             // The last lines of an init container are among what its pod tells.
-            let trouble = snapshot.pods.last().and_then(|pod| pod.story.iter().rev().find(|line| line.trouble));
-            end.detail = trouble.map(|line| line.text.clone()).filter(|text| *text != end.reason);
+            end.detail = self.trouble(&snapshot).filter(|text| *text != end.reason);
         }
         end
     }
@@ -134,9 +136,19 @@ impl Told {
     /// The end of a Job that is given up because its pod does not start.
     pub(super) fn given_up(&self, reason: String) -> JobEnd {
         let snapshot = self.view.snapshot();
-        let line = snapshot.pods.last().and_then(|pod| pod.story.iter().rev().find(|line| line.trouble).cloned());
-        let detail = line.map(|line| line.text).or_else(|| self.stuck().map(|stuck| stuck.message));
+        let detail = self.trouble(&snapshot).or_else(|| self.stuck().map(|stuck| stuck.message));
         JobEnd { exit_code: None, state: JobState::Failed, reason, detail }
+    }
+
+    /// The last trouble of the last pod.
+    fn trouble(&self, snapshot: &Pods) -> Option<String> {
+        let last = self.view.pods_in_order().last()?.name_any();
+        let pod = snapshot.pods.iter().find(|pod| pod.name.as_str() == last)?;
+        pod.story.iter().rev().find(|line| line.trouble).map(|line| line.text.clone())
+    }
+
+    pub(super) fn uid(&self) -> Option<String> {
+        self.job.as_ref()?.metadata.uid.clone()
     }
 
     /// The Job as it is now.

@@ -14,8 +14,10 @@ use crate::backend::kubernetes::errors::RequestError;
 use crate::backend::kubernetes::follow::{self, linger, next_of, request_error, watch_failed};
 use crate::backend::kubernetes::live;
 use crate::backend::kubernetes::logs;
-use crate::backend::kubernetes::story::JOB_NAME_LABEL;
 use crate::report::chain;
+
+/// What Kubernetes itself puts on the pods of a Job: its identity.
+const OWNER_LABEL: &str = "batch.kubernetes.io/controller-uid";
 
 /// How long the first look may take until what is known is told without it.
 const FIRST_LOOK: Duration = Duration::from_secs(5);
@@ -36,9 +38,10 @@ pub(super) struct Watched {
 type CrashLog = (String, crate::backend::kubernetes::story::Crash, Result<String, RequestError>);
 
 impl Watched {
-    pub(super) fn begin(connection: &Connection, name: &str) -> Self {
+    /// Of the pods, only those of the Job with this identity: one of its name that was removed may still have some.
+    pub(super) fn begin(connection: &Connection, name: &str, uid: &str) -> Self {
         let by_name = Config::default().fields(&format!("metadata.name={name}"));
-        let of_job = Config::default().labels(&format!("{JOB_NAME_LABEL}={name}"));
+        let of_job = Config::default().labels(&format!("{OWNER_LABEL}={uid}"));
         Self {
             jobs: follow::watched(live::api::<Job>(connection), by_name).boxed(),
             pods: follow::watched(live::api::<Pod>(connection), of_job).boxed(),
