@@ -23,8 +23,16 @@ use crate::support::tools::cluster;
 const INTERNAL: &str = "registry.internal.example.com";
 
 /// Each is the name of a page and has a test.
-const GUIDES: [&str; 7] =
-    ["first-build", "multi-arch", "ci", "shared-team-builder", "rootless", "private-registries", "troubleshooting"];
+const GUIDES: [&str; 8] = [
+    "first-build",
+    "multi-arch",
+    "ci",
+    "shared-team-builder",
+    "rootless",
+    "private-registries",
+    "troubleshooting",
+    "builds-as-jobs",
+];
 
 #[test]
 fn the_readme() {
@@ -60,6 +68,11 @@ fn builds_without_root() {
 #[test]
 fn registries_that_want_a_password() {
     follow("private-registries");
+}
+
+#[test]
+fn builds_as_jobs() {
+    follow("builds-as-jobs");
 }
 
 #[test]

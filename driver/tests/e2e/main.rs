@@ -20,6 +20,7 @@ mod connect;
 mod front;
 mod guides;
 mod h2spec;
+mod jobs;
 mod kube;
 mod local;
 mod package;
