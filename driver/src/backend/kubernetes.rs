@@ -28,6 +28,7 @@ mod drift;
 mod errors;
 mod examine;
 mod follow;
+mod kernel;
 mod live;
 mod logs;
 mod marks;

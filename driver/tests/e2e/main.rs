@@ -18,6 +18,7 @@ mod compose;
 mod front;
 mod guides;
 mod h2spec;
+mod hand;
 mod kube;
 mod local;
 mod package;
