@@ -23,8 +23,16 @@ use crate::support::tools::cluster;
 const INTERNAL: &str = "registry.internal.example.com";
 
 /// Each is the name of a page and has a test.
-const GUIDES: [&str; 7] =
-    ["first-build", "multi-arch", "ci", "shared-team-builder", "rootless", "private-registries", "troubleshooting"];
+const GUIDES: [&str; 8] = [
+    "first-build",
+    "multi-arch",
+    "ci",
+    "shared-team-builder",
+    "rootless",
+    "buildkit-by-hand",
+    "private-registries",
+    "troubleshooting",
+];
 
 #[test]
 fn the_readme() {
@@ -55,6 +63,11 @@ fn one_builder_for_a_team() {
 #[test]
 fn builds_without_root() {
     follow("rootless");
+}
+
+#[test]
+fn pods_that_are_one_s_own() {
+    follow("buildkit-by-hand");
 }
 
 #[test]
@@ -164,6 +177,7 @@ impl<'a> Place<'a> {
             ("registry.example.com", host.clone()),
             (INTERNAL, host),
             ("--namespace builds", format!("--namespace {namespace}")),
+            ("?namespace=builds", format!("?namespace={namespace}")),
             ("--driver local", format!("--driver local {config}")),
             (
                 "BUILDFLEET_CI_NAMESPACE=builds",

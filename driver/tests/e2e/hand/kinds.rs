@@ -27,8 +27,9 @@ fn every_kind_builds_in_pods_with_user_namespaces_of_their_own() {
 
 /// What all kinds have at hand.
 struct Place {
-    scene: Scene,
+    /// A process in the scene's directory: it ends before the scene does.
     registry: Registry,
+    scene: Scene,
     mode: &'static str,
 }
 
@@ -37,7 +38,7 @@ fn every_kind_builds(mode: &'static str) {
     let registry = Registry::start(&scene.path("registry"));
     // What buildctl reads the credentials from, and the Secret is made of.
     registry.log_in(&scene.path("docker"));
-    let place = Place { scene, registry, mode };
+    let place = Place { registry, scene, mode };
     place.deployment();
     place.stateful_set();
     place.pod();

@@ -43,7 +43,7 @@ fn a_rootless_pod_is_outside_of_baseline_in_two_places_alone_and_needs_what_it_h
     // The runtime's default seccomp profile in the place of none: rootlesskit cannot make its namespaces. (What its AppArmor
     // profile forbids cannot be seen here: the kernel of this machine may have no AppArmor.)
     apply(&scene, "confined", |text| {
-        text.replace("seccompProfile:\n      type: Unconfined", "seccompProfile:\n      type: RuntimeDefault")
+        text.replace("seccompProfile:\n        type: Unconfined", "seccompProfile:\n        type: RuntimeDefault")
     });
     // RUN steps with a PID namespace of their own: none runs.
     apply(&scene, "sandboxed", |text| {

@@ -64,7 +64,7 @@ fn a_set_is_applied_compared_scaled_and_deleted() {
 
     let metrics = namespace.kubectl("get pods --output jsonpath={.items[0].status.podIP}").succeeds();
     let metrics = scene.shell(&format!("curl --silent --max-time 20 http://{}:6060/metrics", metrics.word()));
-    metrics.succeeds().says("buildkit_builds_total").says("rpc_server_call_duration_seconds");
+    metrics.succeeds().says("rpc_server_call_duration_seconds").says("process_resident_memory_bytes");
 
     // What another has set is not taken from him without a word.
     namespace.kubectl("set resources deployment/buildkitd --requests=cpu=20m").succeeds();
@@ -99,7 +99,7 @@ fn a_right_that_is_missing_is_named_and_the_documented_ones_are_enough() {
     set("--apply").succeeds().says("statefulset buildkitd created");
     set("--diff").succeeds();
     set("--delete").succeeds();
-    scene.namespace().kubectl("delete rolebinding buildfleet").succeeds();
+    scene.namespace().kubectl("delete rolebinding buildfleet-manifests").succeeds();
     let refused = set("--apply").within(seconds(40)).fails();
     refused.says("not allowed to get statefulsets in namespace").says("docs/rbac.md");
 }

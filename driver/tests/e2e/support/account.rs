@@ -14,11 +14,8 @@ pub(crate) const ACCOUNT: &str = "buildfleet";
 const DOCUMENT: &str = "docs/rbac.md";
 
 /// What has a Role of its own, and the heading above it.
-const ROLES: [(&str, &str); 3] = [
-    ("attach", "## `create --attach`"),
-    ("gc", "## `gc`"),
-    ("manifests", "## `manifests` and others that put objects"),
-];
+const ROLES: [(&str, &str); 3] =
+    [("attach", "## `create --attach`"), ("gc", "## `gc`"), ("manifests", "## `manifests`")];
 
 /// The service account in a test's namespace.
 #[derive(Debug)]
