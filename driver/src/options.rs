@@ -120,7 +120,7 @@ impl DriverOptions {
         }
     }
 
-    /// How long a pod that is told to go waits for its builds, where it waits at all.
+    /// How long pods that are replaced wait for their builds, where they go on beside their successors.
     pub fn drain_timeout(&self) -> Option<Duration> {
         match self {
             Self::Kubernetes(options) => Some(options.drain_timeout),

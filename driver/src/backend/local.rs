@@ -22,6 +22,7 @@ mod backoff;
 pub mod child;
 mod command;
 mod config;
+mod course;
 mod machine;
 mod output;
 mod places;
@@ -122,10 +123,10 @@ impl LocalBackend {
 
     fn start_missing(&self, replicas: u32) -> Result<(), ApplyError> {
         let mut supervisors = self.supervisors();
-        for (_, supervisor) in supervisors.range_mut(replicas..) {
-            supervisor.stop();
+        for (_, supervisor) in supervisors.range(replicas..) {
+            supervisor.course().leave(self.options.drain_timeout);
         }
-        let runs = |index: &u32| supervisors.get(index).is_some_and(|supervisor| !supervisor.is_stopping());
+        let runs = |index: &u32| supervisors.get(index).is_some_and(|supervisor| supervisor.course().stay());
         let missing: Vec<u32> = (0..replicas).filter(|index| !runs(index)).collect();
         if missing.is_empty() {
             return Ok(());
@@ -162,9 +163,9 @@ impl Drop for LocalBackend {
 }
 
 /// Takes all of them down at the same time, and waits.
-fn end(mut supervisors: BTreeMap<u32, Supervisor>) {
-    for supervisor in supervisors.values_mut() {
-        supervisor.stop();
+fn end(supervisors: BTreeMap<u32, Supervisor>) {
+    for supervisor in supervisors.values() {
+        supervisor.course().go();
     }
     drop(supervisors);
 }
@@ -184,10 +185,14 @@ impl Backend for LocalBackend {
 
     async fn dial(&self, pod: &PodName) -> Result<Dialed, DialError> {
         let there = self.publisher.subscribe().borrow().get(pod).is_some();
-        let places = self.places_of(pod).filter(|_| there).ok_or_else(|| DialError::Gone(pod.clone()))?;
+        let index = places::index_of(&self.node.name, pod).filter(|_| there);
+        let course = index.and_then(|index| self.supervisors().get(&index).map(|run| Arc::clone(run.course())));
+        let (Some(course), Some(places)) = (course, self.places_of(pod)) else {
+            return Err(DialError::Gone(pod.clone()));
+        };
         let transport = Transport::Unix;
         match UnixStream::connect(&places.socket).await {
-            Ok(stream) => Ok(Dialed { stream: Box::new(stream), transport }),
+            Ok(stream) => Ok(Dialed { stream: Box::new(course.used_by(stream)), transport }),
             Err(source) => Err(DialError::Failed { pod: pod.clone(), transport, source: Box::new(source) }),
         }
     }

@@ -14,6 +14,8 @@ pub struct LocalOptions {
     pub(crate) loadbalance: LoadBalance,
     pub(crate) retry: bool,
     pub(crate) timeout: Duration,
+    /// How long a process that is told to go waits for its builds.
+    pub(crate) drain_timeout: Duration,
     /// Run `buildkitd` by rootlesskit; unset: rootless unless the daemon is root.
     pub(crate) rootless: Option<bool>,
     /// The `buildkitd` to run; unset: the first on PATH.
@@ -29,6 +31,7 @@ impl Default for LocalOptions {
             loadbalance: LoadBalance::default(),
             retry: true,
             timeout: Duration::from_secs(60),
+            drain_timeout: Duration::from_secs(3600),
             rootless: None,
             buildkitd: None,
             default_load: false,
@@ -36,7 +39,7 @@ impl Default for LocalOptions {
     }
 }
 
-pub(super) static KEYS: [Entry<LocalOptions>; 7] = [
+pub(super) static KEYS: [Entry<LocalOptions>; 8] = [
     Entry {
         key: OptionKey {
             name: "replicas",
@@ -75,6 +78,16 @@ pub(super) static KEYS: [Entry<LocalOptions>; 7] = [
             doc: "How long the start of a process may take.",
         },
         read: Read::One(|options, text| value::timeout(text).map(|value| options.timeout = value)),
+    },
+    Entry {
+        key: OptionKey {
+            name: "drain-timeout",
+            accepts: "a duration, as in 30m or 2h, or 0",
+            default: "1h",
+            doc: "How long a process that `stop` tells to go waits for the builds that run in it. One without builds goes at once, \
+                  and all go when the daemon ends.",
+        },
+        read: Read::One(|options, text| value::drain_timeout(text).map(|value| options.drain_timeout = value)),
     },
     Entry {
         key: OptionKey {

@@ -28,13 +28,14 @@ const GREETING: Duration = Duration::from_secs(20);
 /// What a pod may take to let go of a session that nobody needs any more.
 const FAREWELL: Duration = Duration::from_secs(2);
 
-/// Services by which a pod reads from the user's end. All others may leave something there.
-const READING: [&str; 6] = [
+/// Services by which a pod reads from the user's end, or asks it. All others may leave something there.
+const READING: [&str; 7] = [
     "/moby.filesync.v1.FileSync/",
     "/moby.filesync.v1.Auth/",
     "/moby.buildkit.secrets.v1.Secrets/",
     "/moby.sshforward.v1.SSH/",
     "/moby.upload.v1.Upload/",
+    "/moby.buildkit.v1.sourcepolicy.policysession.PolicyVerifier/",
     "/grpc.health.v1.Health/",
 ];
 
@@ -212,6 +213,7 @@ mod tests {
             ("/moby.filesync.v1.FileSend/DiffCopy", false),
             ("/moby.filesync.v1.Auth/FetchToken", true),
             ("/moby.buildkit.secrets.v1.Secrets/GetSecret", true),
+            ("/moby.buildkit.v1.sourcepolicy.policysession.PolicyVerifier/CheckPolicy", true),
             ("/grpc.health.v1.Health/Check", true),
             ("/containerd.services.content.v1.Content/Read", true),
             ("/containerd.services.content.v1.Content/Write", false),

@@ -16,6 +16,8 @@ use futures::StreamExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixListener;
 
+mod course;
+
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Answers SIGTERM, as `buildkitd` does, and writes its process id and command line where the test finds them.

@@ -13,7 +13,7 @@ const LONGEST: usize = 400;
 
 type Rule = fn(&Source) -> Vec<String>;
 
-const RULES: [(&str, Rule); 10] = [
+const RULES: [(&str, Rule); 11] = [
     ("every module begins with `//!` and its one job", module_has_a_purpose),
     ("files stay short", file_is_short),
     ("modules are named for what they do", module_is_named_for_its_job),
@@ -24,6 +24,7 @@ const RULES: [(&str, Rule); 10] = [
     ("only `settings` reads the environment", only_settings_reads_the_environment),
     ("nothing unfinished is committed", nothing_is_unfinished),
     ("nothing names one machine's folders", no_machine_is_named),
+    ("merges are finished", merge_is_finished),
 ];
 
 #[test]
@@ -189,6 +190,12 @@ fn no_machine_is_named(source: &Source) -> Vec<String> {
         .collect()
 }
 
+fn merge_is_finished(source: &Source) -> Vec<String> {
+    let sides = ["<<<<<<< ", ">>>>>>> "];
+    let marks = source.text.lines().enumerate().filter(|(_, line)| sides.iter().any(|side| line.starts_with(side)));
+    marks.map(|(at, _)| format!("{}:{}: the mark of a merge", source.path, at + 1)).collect()
+}
+
 fn in_room(source: &Source, rooms: &[&str]) -> bool {
     source.module().is_none_or(|module| rooms.contains(&module[0]))
 }
@@ -202,7 +209,7 @@ fn forbid(source: &Source, view: &str, needles: &[&str], instead: &str) -> Vec<S
 fn each_rule_finds_what_it_forbids_and_nothing_else() {
     let machine = ["see /wo", "rk/x"].concat();
     let long = "//! x\n".repeat(LONGEST + 1);
-    let samples: [(Rule, &str, &str, usize); 31] = [
+    let samples: [(Rule, &str, &str, usize); 33] = [
         (module_has_a_purpose, "shim/src/main.rs", "fn main() {}", 1),
         (module_has_a_purpose, "shim/src/main.rs", "//!\nfn main() {}", 1),
         (module_has_a_purpose, "shim/src/main.rs", "//! The plugin.\n", 0),
@@ -228,6 +235,8 @@ fn each_rule_finds_what_it_forbids_and_nothing_else() {
         (nothing_is_unfinished, "driver/src/a.rs", "// an unsafe path, in words\nfn todos() {}", 0),
         (no_machine_is_named, "README.md", &machine, 1),
         (no_machine_is_named, "README.md", "$dir/root/x and /root", 0),
+        (merge_is_finished, "CHANGELOG.md", "a\n<<<<<<< ours\nb\n=======\nc\n>>>>>>> theirs\n", 2),
+        (merge_is_finished, "README.md", "cat <<<<<<< x\n=======\n", 0),
         (rooms::uses_only_rooms_below, "driver/src/fleet/node.rs", "use crate::proxy::serve;", 1),
         (rooms::uses_only_rooms_below, "driver/src/fleet/node.rs", "use crate::{wire, proxy::{a, b}};", 1),
         (rooms::uses_only_rooms_below, "driver/src/fleet/node.rs", "super::super::cli::run()", 1),

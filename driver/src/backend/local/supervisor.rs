@@ -20,6 +20,7 @@ use nix::unistd::Pid;
 
 use super::backoff::{Backoff, jitter};
 use super::command::NOT_INHERITED;
+use super::course::{Course, Heading};
 use super::output;
 use super::places::Places;
 use super::publish::Publisher;
@@ -67,47 +68,44 @@ pub(super) struct Plan {
     pub(super) incarnations: Arc<AtomicU64>,
 }
 
-enum Event {
-    Stop,
-    /// The process with this id has ended and waits to be reaped.
+#[derive(Debug)]
+pub(super) enum Event {
+    /// There is news of what the pod is to do.
+    Course,
+    /// Its process has ended and waits to be reaped.
     Exited,
 }
 
 /// A running supervisor; dropping it takes the pod down and waits for that.
 #[derive(Debug)]
 pub(super) struct Supervisor {
-    events: mpsc::Sender<Event>,
+    course: Arc<Course>,
     thread: Option<JoinHandle<()>>,
-    stopping: bool,
 }
 
 impl Supervisor {
     /// `predecessor` has the same files and may still be ending: the new process waits for it.
     pub(super) fn start(plan: Plan, publisher: Publisher, predecessor: Option<Self>) -> io::Result<Self> {
         let (events, inbox) = mpsc::channel();
-        let exits = events.clone();
+        let course = Arc::new(Course::new(events.clone()));
+        let of_thread = Arc::clone(&course);
         let thread = std::thread::Builder::new().name(format!("pod {}", plan.places.pod)).spawn(move || {
             drop(predecessor);
-            Run { plan, publisher, inbox, exits, story: Vec::new(), started: None, last_end: None }.run();
+            let (course, exits) = (of_thread, events);
+            Run { plan, publisher, course, inbox, exits, story: Vec::new(), started: None, last_end: None }.run();
         })?;
-        Ok(Self { events, thread: Some(thread), stopping: false })
+        Ok(Self { course, thread: Some(thread) })
     }
 
-    /// Asks the pod to go; does not wait.
-    pub(super) fn stop(&mut self) {
-        self.stopping = true;
-        // A supervisor that has ended needs no order.
-        let _ = self.events.send(Event::Stop);
-    }
-
-    pub(super) fn is_stopping(&self) -> bool {
-        self.stopping
+    /// What the pod is to do.
+    pub(super) fn course(&self) -> &Arc<Course> {
+        &self.course
     }
 }
 
 impl Drop for Supervisor {
     fn drop(&mut self) {
-        self.stop();
+        self.course.go();
         // Bounded by the two deadlines of a stop.
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
@@ -120,6 +118,7 @@ impl Drop for Supervisor {
 struct Run {
     plan: Plan,
     publisher: Publisher,
+    course: Arc<Course>,
     inbox: mpsc::Receiver<Event>,
     exits: mpsc::Sender<Event>,
     story: Vec<StoryLine>,
@@ -141,6 +140,8 @@ impl Run {
             let incarnation = self.plan.incarnations.fetch_add(1, Ordering::Relaxed) + 1;
             let end = match self.once(incarnation) {
                 Outcome::Stopped(end) => break end,
+                // Nobody is left to wait for.
+                Outcome::Crashed(end) if self.course.now() != Heading::Stay => break end,
                 Outcome::Crashed(end) => end,
             };
             failures = self.plan.clocks.backoff.failures_after(failures, begun.elapsed());
@@ -150,6 +151,7 @@ impl Run {
                 break end;
             }
         };
+        self.course.go();
         self.clear();
         tracing::debug!(pod = %self.plan.places.pod, %end, "local pod has ended");
         self.publisher.remove(&self.plan.places.pod, end);
@@ -233,27 +235,34 @@ impl Run {
             let _ = child.wait();
             return Outcome::Crashed(PodEnd { reason: "failed to start".into(), detail: Some(error.to_string()) });
         }
+        let mut heading = Heading::Stay;
         let (mut asked, mut killed) = (false, false);
         let mut deadline: Option<Instant> = None;
         loop {
-            let patience = deadline.map_or(LOG_CHECK, |deadline| deadline.saturating_duration_since(Instant::now()));
-            match self.inbox.recv_timeout(patience) {
-                Ok(Event::Exited) => break,
-                Ok(Event::Stop) if asked => {}
-                Ok(Event::Stop) => {
-                    asked = true;
-                    deadline = Some(Instant::now() + self.plan.clocks.term);
-                    self.story.push(StoryLine::plain("was asked to stop"));
-                    // An earlier crash is not why it goes.
-                    self.last_end = None;
-                    self.tell(incarnation, PodPhase::Terminating);
-                    self.terminate(leader);
+            let now = self.course.now();
+            if now != heading && !asked {
+                heading = now;
+                self.turn(heading, incarnation);
+                match heading {
+                    Heading::Stay => deadline = None,
+                    Heading::Leave(until) => deadline = Some(until),
+                    Heading::Go => {
+                        asked = true;
+                        deadline = Some(Instant::now() + self.plan.clocks.term);
+                        self.terminate(leader);
+                    }
                 }
-                Err(_) if deadline.is_none() => {
+            }
+            let patience = deadline.map_or(LOG_CHECK, |deadline| deadline.saturating_duration_since(Instant::now()));
+            match self.inbox.recv_timeout(patience.min(LOG_CHECK)) {
+                Ok(Event::Exited) => break,
+                Ok(Event::Course) => {}
+                Err(_) if !asked => {
                     if let Err(error) = output::bound(&self.plan.places.log, output::LOG_MAX) {
                         tracing::warn!(path = %self.plan.places.log.display(), %error, "failed to shorten a log");
                     }
                 }
+                Err(_) if deadline.is_some_and(|deadline| Instant::now() < deadline) => {}
                 Err(_) if !killed => {
                     killed = true;
                     deadline = Some(Instant::now() + KILLED);
@@ -281,6 +290,20 @@ impl Run {
         Outcome::Crashed(PodEnd { reason, detail: (!lines.is_empty()).then(|| lines.join("; ")) })
     }
 
+    /// Tells of a new order.
+    fn turn(&mut self, heading: Heading, incarnation: u64) {
+        self.story.truncate(1);
+        let (line, phase) = match heading {
+            Heading::Stay => (None, PodPhase::Running),
+            Heading::Leave(_) => (Some("was asked to stop, and waits for its builds"), PodPhase::Terminating),
+            Heading::Go => (Some("was asked to stop"), PodPhase::Terminating),
+        };
+        self.story.extend(line.map(StoryLine::plain));
+        // An earlier crash is not why it goes.
+        self.last_end = None;
+        self.tell(incarnation, phase);
+    }
+
     fn terminate(&self, leader: Pid) {
         let sent = if self.plan.relayed { kill(leader, Signal::SIGTERM) } else { killpg(leader, Signal::SIGTERM) };
         if let Err(error) = sent {
@@ -304,13 +327,16 @@ impl Run {
         self.tell(incarnation, PodPhase::Failed);
     }
 
-    /// Waits; true when a stop came first.
+    /// Waits; true when it is to go instead.
     fn stop_within(&self, delay: Duration) -> bool {
         let until = Instant::now() + delay;
         loop {
+            if self.course.now() != Heading::Stay {
+                return true;
+            }
             match self.inbox.recv_timeout(until.saturating_duration_since(Instant::now())) {
-                Ok(Event::Stop) | Err(mpsc::RecvTimeoutError::Disconnected) => return true,
-                Ok(Event::Exited) => {}
+                Ok(Event::Course | Event::Exited) => {}
+                Err(mpsc::RecvTimeoutError::Disconnected) => return true,
                 Err(mpsc::RecvTimeoutError::Timeout) => return false,
             }
         }

@@ -2,6 +2,7 @@
 
 use super::{buildkitds, files_below};
 use crate::support::clock::{seconds, wait_for};
+use crate::support::contexts::BEGINS;
 use crate::support::processes;
 use crate::support::scene::Scene;
 
@@ -43,7 +44,11 @@ fn stop_ends_the_processes_and_the_next_build_starts_them_with_their_cache() {
     let builder = scene.create("laptop", "--driver local --bootstrap");
     let hello = scene.contexts().hello();
     builder.buildctl(&hello, "").succeeds();
+    let build = builder.buildctl(&scene.contexts().slow("slow", 4), "").start();
+    build.says(BEGINS);
     builder.stop();
+    assert_eq!(buildkitds(&scene).len(), 1, "it waits for its build");
+    build.end().succeeded();
     wait_for("the end of buildkitd", seconds(15), || buildkitds(&scene).is_empty().then_some(()));
     assert_eq!(builder.status(), "stopped");
     builder.buildctl(&hello, "").succeeds().says("CACHED");
