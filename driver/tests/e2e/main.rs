@@ -12,6 +12,7 @@
 //! A program or cluster that is missing fails a test; none is skipped.
 
 mod builds;
+mod certs;
 mod ci;
 mod cli;
 mod compose;
@@ -22,6 +23,7 @@ mod hand;
 mod kube;
 mod local;
 mod package;
+mod pick;
 mod plugin;
 mod records;
 mod remote;

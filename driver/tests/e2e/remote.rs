@@ -97,7 +97,7 @@ impl Drop for Buildkitd {
 }
 
 /// Free a moment ago, which has to do.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     listener.local_addr().expect("a port").port()
 }

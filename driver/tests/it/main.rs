@@ -33,6 +33,7 @@ mod kubernetes_dial;
 mod kubernetes_objects;
 mod kubernetes_shared;
 mod local;
+mod pick;
 mod proxy;
 mod proxy_ends;
 mod remote;
