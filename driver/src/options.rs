@@ -11,6 +11,7 @@ mod by_hand;
 mod csv;
 mod document;
 mod duration;
+mod job;
 mod kubernetes;
 mod label;
 mod local;
@@ -27,6 +28,7 @@ mod value;
 
 pub use budget::{Amount, Budget, BudgetError};
 pub use by_hand::{HandGiven, HandKind, HandMode, HandOptions, UnknownWord, parse_by_hand};
+pub use job::parse_for_job;
 pub use kubernetes::{AccessMode, Claim, KubernetesOptions, Resources};
 pub use local::LocalOptions;
 pub(crate) use pairs::{APP_LABEL, PLATFORM_ANNOTATION};

@@ -28,6 +28,7 @@ mod drift;
 mod errors;
 mod examine;
 mod follow;
+pub mod jobs;
 mod kernel;
 mod live;
 mod logs;

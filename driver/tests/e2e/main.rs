@@ -20,6 +20,7 @@ mod front;
 mod guides;
 mod h2spec;
 mod hand;
+mod jobs;
 mod kube;
 mod local;
 mod package;

@@ -7,7 +7,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Target;
-use super::client::Cluster;
+use super::channel::{ChannelStream, WebSocket};
+use super::client::{Cluster, Connection};
 use super::errors::{RequestError, is_unauthorized};
 use crate::backend::{BoxError, ByteStream, DialError, Dialed, Transport};
 use crate::builder::PodName;
@@ -58,6 +59,16 @@ impl From<RequestError> for Failure {
     fn from(error: RequestError) -> Self {
         Self::Other(error.into())
     }
+}
+
+/// A command in a container of a pod, with its input and its output.
+pub(super) async fn command(
+    connection: &Connection,
+    pod: &PodName,
+    container: &str,
+    words: Vec<String>,
+) -> Result<ChannelStream<impl WebSocket + use<>>, BoxError> {
+    ways::command(connection, pod, container, words).await.map_err(Failure::into_source)
 }
 
 impl Dialer {

@@ -27,7 +27,7 @@ use crate::report::chain;
 const EVENTS_LINGER: Duration = Duration::from_secs(2);
 
 /// After which an API server that has said nothing yet is told of. A request to it is given much longer.
-const FIRST_ANSWER: Duration = Duration::from_secs(3);
+pub(super) const FIRST_ANSWER: Duration = Duration::from_secs(3);
 
 /// The view and its snapshots.
 #[derive(Debug)]
@@ -245,7 +245,7 @@ async fn follow_connection(connection: &Connection, followed: &Followed, shared:
     }
 }
 
-fn watched<K>(api: Api<K>, config: Config) -> impl Stream<Item = watcher::Result<watcher::Event<K>>> + Send
+pub(super) fn watched<K>(api: Api<K>, config: Config) -> impl Stream<Item = watcher::Result<watcher::Event<K>>> + Send
 where
     K: kube::Resource + Clone + serde::de::DeserializeOwned + std::fmt::Debug + Send + 'static,
 {
@@ -263,23 +263,23 @@ pub(super) fn mapped<K, T>(event: watcher::Event<K>, map: impl FnOnce(K) -> T) -
     }
 }
 
-type Watched<'a, K> = BoxStream<'a, watcher::Result<watcher::Event<K>>>;
+pub(super) type Watched<'a, K> = BoxStream<'a, watcher::Result<watcher::Event<K>>>;
 
-async fn next_of<K>(watched: &mut Option<Watched<'_, K>>) -> Option<watcher::Result<watcher::Event<K>>> {
+pub(super) async fn next_of<K>(watched: &mut Option<Watched<'_, K>>) -> Option<watcher::Result<watcher::Event<K>>> {
     match watched {
         Some(watched) => watched.next().await,
         None => std::future::pending().await,
     }
 }
 
-async fn linger(is_over: bool) {
+pub(super) async fn linger(is_over: bool) {
     match is_over {
         true => tokio::time::sleep(EVENTS_LINGER).await,
         false => std::future::pending().await,
     }
 }
 
-fn watch_failed(resource: &str, connection: &Connection, error: &RequestError) -> String {
+pub(super) fn watch_failed(resource: &str, connection: &Connection, error: &RequestError) -> String {
     let namespace = &connection.namespace;
     match error.is_forbidden() {
         true => format!("not allowed to watch {resource} in namespace {namespace}: {}", chain(error)),
@@ -287,7 +287,7 @@ fn watch_failed(resource: &str, connection: &Connection, error: &RequestError) -
     }
 }
 
-fn request_error(error: watcher::Error) -> RequestError {
+pub(super) fn request_error(error: watcher::Error) -> RequestError {
     match error {
         watcher::Error::InitialListFailed(error)
         | watcher::Error::WatchStartFailed(error)

@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1::{ContainerState, ContainerStateTerminated, Conta
 
 use super::BUILDKITD;
 use crate::backend::{PodEnd, PodPhase, StoryLine};
+use crate::manifest::CLIENT_CONTAINER;
 
 mod condense;
 #[cfg(test)]
@@ -13,6 +14,9 @@ mod tests;
 mod workload;
 
 pub(super) use workload::node_notes;
+
+/// What Kubernetes itself puts on the pods of a Job: its name.
+pub(super) const JOB_NAME_LABEL: &str = "batch.kubernetes.io/job-name";
 
 /// A container that ended and whose last output explains it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -141,13 +145,14 @@ fn main_container(seen: Seen<'_>, status: &ContainerStatus, lines: &mut Vec<Stor
         return;
     }
     let going = seen.pod.metadata.deletion_timestamp.is_some();
-    if let Some(ended) = failed_end(status).filter(|_| !going) {
-        lines.push(StoryLine::trouble(crash_text(BUILDKITD, ended, status)));
+    // The end of a build is told by whoever waits for it.
+    if let Some(ended) = failed_end(status).filter(|_| !going && !is_build(seen.pod)) {
+        lines.push(StoryLine::trouble(crash_text(&status.name, ended, status)));
         log_lines(seen, &status.name, lines);
     }
     if state.running.is_some() {
         let again = if status.restart_count > 0 { " again" } else { "" };
-        lines.push(StoryLine::plain(format!("started {BUILDKITD}{again}")));
+        lines.push(StoryLine::plain(format!("started {}{again}", status.name)));
     }
 }
 
@@ -259,7 +264,8 @@ pub(super) fn crash(pod: &Pod) -> Option<Crash> {
     if pod.metadata.deletion_timestamp.is_some() {
         return None;
     }
-    let all = init_containers(pod).chain(buildkitd(pod));
+    // The output of a build is shown as it comes.
+    let all = init_containers(pod).chain(buildkitd(pod).filter(|_| !is_build(pod)));
     let failed = all.filter(|status| failed_end(status).is_some()).last()?;
     let previous = failed.state.as_ref().is_none_or(|state| state.terminated.is_none());
     Some(Crash { container: failed.name.clone(), restarts: failed.restart_count, previous })
@@ -310,7 +316,7 @@ fn crash_text(what: &str, ended: &ContainerStateTerminated, status: &ContainerSt
 }
 
 /// `OOMKilled`, `exit code 1`, `signal 9`, `ContainerCannotRun`.
-fn terminated_reason(ended: &ContainerStateTerminated) -> String {
+pub(super) fn terminated_reason(ended: &ContainerStateTerminated) -> String {
     match (ended.reason.as_deref(), ended.signal.filter(|signal| *signal != 0)) {
         (Some("OOMKilled"), _) => "OOMKilled".to_owned(),
         (Some("Error" | "Completed") | None, Some(signal)) => format!("signal {signal}"),
@@ -326,7 +332,7 @@ fn failed_end(status: &ContainerStatus) -> Option<&ContainerStateTerminated> {
     last_end_of(status).filter(|ended| is_main || ended.exit_code != 0)
 }
 
-fn last_end_of(status: &ContainerStatus) -> Option<&ContainerStateTerminated> {
+pub(super) fn last_end_of(status: &ContainerStatus) -> Option<&ContainerStateTerminated> {
     let now = status.state.as_ref().and_then(|state| state.terminated.as_ref());
     now.or_else(|| status.last_state.as_ref().and_then(|state| state.terminated.as_ref()))
 }
@@ -338,9 +344,9 @@ fn is_cut_off(pod: &Pod) -> bool {
     is("Ready", "False") && is("ContainersReady", "True")
 }
 
-struct Disruption<'a> {
-    reason: &'static str,
-    message: Option<&'a str>,
+pub(super) struct Disruption<'a> {
+    pub(super) reason: &'static str,
+    pub(super) message: Option<&'a str>,
 }
 
 impl std::fmt::Display for Disruption<'_> {
@@ -349,7 +355,7 @@ impl std::fmt::Display for Disruption<'_> {
     }
 }
 
-fn disruption(pod: &Pod) -> Option<Disruption<'_>> {
+pub(super) fn disruption(pod: &Pod) -> Option<Disruption<'_>> {
     let condition = condition(pod, "DisruptionTarget").filter(|condition| condition.status == "True")?;
     let reason = match condition.reason.as_deref() {
         Some("PreemptionByScheduler") => "preempted",
@@ -359,7 +365,7 @@ fn disruption(pod: &Pod) -> Option<Disruption<'_>> {
     Some(Disruption { reason, message: condition.message.as_deref().filter(|message| !message.is_empty()) })
 }
 
-fn status_reason(pod: &Pod) -> Option<&str> {
+pub(super) fn status_reason(pod: &Pod) -> Option<&str> {
     pod.status.as_ref()?.reason.as_deref().filter(|reason| !reason.is_empty())
 }
 
@@ -367,15 +373,21 @@ fn pod_message(pod: &Pod) -> &str {
     pod.status.as_ref().and_then(|status| status.message.as_deref()).unwrap_or_default()
 }
 
-fn condition<'a>(pod: &'a Pod, kind: &str) -> Option<&'a PodCondition> {
+pub(super) fn condition<'a>(pod: &'a Pod, kind: &str) -> Option<&'a PodCondition> {
     pod.status.as_ref()?.conditions.as_ref()?.iter().find(|condition| condition.type_ == kind)
 }
 
-fn buildkitd(pod: &Pod) -> Option<&ContainerStatus> {
-    pod.status.as_ref()?.container_statuses.as_ref()?.iter().find(|status| status.name == BUILDKITD)
+/// The container that matters: in the pod of a Job it may be the client of a `buildkitd` elsewhere.
+pub(super) fn buildkitd(pod: &Pod) -> Option<&ContainerStatus> {
+    let statuses = pod.status.as_ref()?.container_statuses.as_ref()?;
+    statuses.iter().find(|status| status.name == BUILDKITD || (is_build(pod) && status.name == CLIENT_CONTAINER))
 }
 
-fn init_containers(pod: &Pod) -> impl Iterator<Item = &ContainerStatus> {
+fn is_build(pod: &Pod) -> bool {
+    pod.metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(JOB_NAME_LABEL))
+}
+
+pub(super) fn init_containers(pod: &Pod) -> impl Iterator<Item = &ContainerStatus> {
     pod.status.iter().flat_map(|status| &status.init_container_statuses).flatten()
 }
 

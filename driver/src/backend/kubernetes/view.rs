@@ -254,6 +254,13 @@ impl View {
         self.pods.is_known().then(|| self.pods.objects.contains_key(name.as_str()))
     }
 
+    /// The pods as the API server has them, in the order of their making.
+    pub(super) fn pods_in_order(&self) -> Vec<&KubePod> {
+        let mut pods: Vec<&KubePod> = self.pods.objects.values().collect();
+        pods.sort_by_key(|pod| pod.metadata.creation_timestamp.as_ref().map(|time| time.0));
+        pods
+    }
+
     pub(super) fn address(&self, name: &PodName) -> Option<IpAddr> {
         let status = self.pods.objects.get(name.as_str())?.status.as_ref()?;
         status.pod_ip.as_deref()?.parse().ok()

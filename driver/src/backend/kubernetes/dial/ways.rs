@@ -14,7 +14,7 @@ use tokio_rustls::rustls::pki_types::ServerName;
 
 use super::identity::Identity;
 use super::{Failure, Stream};
-use crate::backend::kubernetes::channel::{ChannelStream, Wire};
+use crate::backend::kubernetes::channel::{ChannelStream, WebSocket, Wire};
 use crate::backend::kubernetes::client::{Cluster, Connection};
 use crate::backend::kubernetes::errors::{RequestError, ask, is_unauthorized};
 use crate::backend::kubernetes::{BUILDKITD, Target};
@@ -139,18 +139,28 @@ pub(in super::super) async fn exec(
     container: &str,
     address: Option<&str>,
 ) -> Result<Stream, Failure> {
-    let params = AttachParams::default().container(container).stdin(true).stdout(true).stderr(true).tty(false);
     let given = address.into_iter().flat_map(|address| ["--addr", address]);
-    let command: Vec<&str> = std::iter::once("buildctl").chain(given).chain(["dial-stdio"]).collect();
-    let request = pods(connection).exec(pod.as_str(), command, &params).map_err(into_failure)?;
-    let upgraded = ask(connection.client.connect(request)).await.map_err(|error| refusal(error, pod))?;
-    let wire = Wire::Exec { close_signal: upgraded.supports_stream_close() };
-    let mut stream = ChannelStream::open(upgraded.into_stream(), wire);
+    let words = std::iter::once("buildctl").chain(given).chain(["dial-stdio"]);
+    let mut stream = command(connection, pod, container, words.map(str::to_owned).collect()).await?;
     // The upgrade says nothing of the command: it may not exist, or find no buildkitd (docker/buildx#4040).
     match tokio::time::timeout(EXEC_SILENCE, stream.first_data()).await {
         Ok(Ok(())) | Err(_) => Ok(Box::new(stream)),
         Ok(Err(error)) => Err(Failure::Other(error.into())),
     }
+}
+
+/// A command in a container, with its input and its output.
+pub(in super::super) async fn command(
+    connection: &Connection,
+    pod: &PodName,
+    container: &str,
+    words: Vec<String>,
+) -> Result<ChannelStream<impl WebSocket + use<>>, Failure> {
+    let params = AttachParams::default().container(container).stdin(true).stdout(true).stderr(true).tty(false);
+    let request = pods(connection).exec(pod.as_str(), words, &params).map_err(into_failure)?;
+    let upgraded = ask(connection.client.connect(request)).await.map_err(|error| refusal(error, pod))?;
+    let wire = Wire::Exec { close_signal: upgraded.supports_stream_close() };
+    Ok(ChannelStream::open(upgraded.into_stream(), wire))
 }
 
 fn pods(connection: &Connection) -> Request {
