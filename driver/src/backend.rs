@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use crate::builder::PodName;
 
 mod finding;
+mod kernel;
 pub mod kubernetes;
 pub mod local;
 mod ownership;

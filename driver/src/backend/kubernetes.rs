@@ -29,6 +29,7 @@ mod errors;
 mod examine;
 mod follow;
 pub mod jobs;
+mod kernel;
 mod live;
 mod logs;
 mod marks;

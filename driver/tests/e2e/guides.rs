@@ -23,7 +23,7 @@ use crate::support::tools::cluster;
 const INTERNAL: &str = "registry.internal.example.com";
 
 /// Each is the name of a page and has a test.
-const GUIDES: [&str; 8] = [
+const GUIDES: [&str; 9] = [
     "first-build",
     "multi-arch",
     "ci",
@@ -32,6 +32,7 @@ const GUIDES: [&str; 8] = [
     "private-registries",
     "troubleshooting",
     "builds-as-jobs",
+    "buildkit-by-hand",
 ];
 
 #[test]
@@ -63,6 +64,11 @@ fn one_builder_for_a_team() {
 #[test]
 fn builds_without_root() {
     follow("rootless");
+}
+
+#[test]
+fn pods_that_are_one_s_own() {
+    follow("buildkit-by-hand");
 }
 
 #[test]
@@ -177,6 +183,7 @@ impl<'a> Place<'a> {
             ("registry.example.com", host.clone()),
             (INTERNAL, host),
             ("--namespace builds", format!("--namespace {namespace}")),
+            ("?namespace=builds", format!("?namespace={namespace}")),
             ("--driver local", format!("--driver local {config}")),
             (
                 "BUILDFLEET_CI_NAMESPACE=builds",

@@ -20,6 +20,7 @@ mod connect;
 mod front;
 mod guides;
 mod h2spec;
+mod hand;
 mod jobs;
 mod kube;
 mod local;

@@ -11,7 +11,7 @@ use kube::api::ListParams;
 use super::client::{Cluster, Connection};
 use super::dial::{Dialer, Tried};
 use super::errors::{ConnectError, RequestError, ask};
-use super::{Target, rights};
+use super::{Target, kernel, rights};
 use crate::backend::finding::span;
 use crate::backend::{Finding, Transport, Verdict};
 use crate::builder::{KubeContext, PodName};
@@ -34,7 +34,7 @@ pub(super) async fn examine(
     findings.push(Finding::new(Verdict::Note, "namespace", namespace));
     let (rights, machines) = tokio::join!(rights::look(&connection, target), machines(&connection, target));
     findings.extend(rights);
-    findings.push(machines);
+    findings.extend(machines);
     let works = match running {
         Some((pod, address)) => {
             let ways = dialer.try_each(cluster, target, &pod, address).await;
@@ -112,16 +112,16 @@ async fn api_server(connection: &Connection) -> Finding {
     }
 }
 
-/// The architectures of the cluster's machines, and whether the node's platforms are among them.
-async fn machines(connection: &Connection, target: &Target) -> Finding {
+/// The architectures of the cluster's machines, whether the node's platforms are among them, and what its pods need there.
+async fn machines(connection: &Connection, target: &Target) -> Vec<Finding> {
     let api: Api<Machine> = Api::all(connection.client.clone());
     let machines = match ask(api.list(&ListParams::default())).await {
         Ok(list) => list.items,
         Err(error) if error.is_forbidden() => {
             let text = "not known: these credentials may not list the cluster's nodes, which builds do not need";
-            return Finding::new(Verdict::Note, "machines", text);
+            return vec![Finding::new(Verdict::Note, "machines", text)];
         }
-        Err(error) => return Finding::new(Verdict::Note, "machines", format!("not known: {}", chain(&error))),
+        Err(error) => return vec![Finding::new(Verdict::Note, "machines", format!("not known: {}", chain(&error)))],
     };
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     for machine in &machines {
@@ -130,7 +130,9 @@ async fn machines(connection: &Connection, target: &Target) -> Finding {
         *counts.entry(arch.cloned().unwrap_or_else(|| "unknown".to_owned())).or_default() += 1;
     }
     let wanted = target.node.platforms.iter().map(|platform| platform.arch().to_string()).collect();
-    covered(&counts, wanted, target.options.qemu_install)
+    let mut findings = vec![covered(&counts, wanted, target.options.qemu_install)];
+    findings.extend(kernel::needs(&machines, &target.options));
+    findings
 }
 
 fn covered(counts: &BTreeMap<String, usize>, mut wanted: Vec<String>, emulated: bool) -> Finding {
