@@ -79,7 +79,11 @@ async fn a_job_that_can_never_start_is_given_up_at_once_and_another_at_its_timeo
         let server = ApiServer::start().await;
         let happens = async {
             until_watched(&server).await;
-            server.put("pods", pod(&status));
+            let mut pod = pod(&status);
+            if reason == "Unschedulable" {
+                pod["spec"]["nodeName"] = Value::Null;
+            }
+            server.put("pods", pod);
         };
         let began = std::time::Instant::now();
         let ((told, ended), ()) = tokio::join!(run(&server, wanted(opts, JobBuild::default()), no_context()), happens);

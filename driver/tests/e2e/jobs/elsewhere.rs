@@ -72,6 +72,8 @@ fn a_job_builds_in_a_builders_pod_or_at_an_address_without_rights_of_its_own() {
         [at("clients"), JobSpec { uploads_context: false, ..jobs.spec("rendered", "") }, jobs.spec("uploaded", "")]
     {
         let mut spec = spec;
+        // Not the name of one that is there.
+        spec.place = Some(jobs.place("rendered"));
         spec.secrets.insert("word".to_owned(), b"shibboleth".to_vec());
         let yaml = jobs.render(spec);
         assert!(!yaml.contains("c2hpYmJvbGV0aA"), "{yaml}");

@@ -5,7 +5,7 @@ use buildfleet_proto::fleet::{JobSpec, JobState};
 
 use crate::support::clock::{seconds, wait_for};
 use crate::support::contexts::BEGINS;
-use crate::support::jobs::{Context, Jobs, directory, large};
+use crate::support::jobs::{Jobs, directory, large};
 use crate::support::scene::Scene;
 
 #[test]
@@ -43,15 +43,10 @@ fn a_job_outlives_its_client_and_its_daemon_and_another_one_hears_all_of_it() {
 fn a_client_that_goes_before_its_context_is_there_takes_the_job_along() {
     let scene = Scene::kube();
     let jobs = Jobs::of(&scene, scene.namespace().name());
-    // It never comes to its end.
-    let endless: Context = Box::new(|piece| {
-        while piece(&[0; 1024]) {
-            std::thread::sleep(std::time::Duration::from_millis(50));
-        }
-    });
     let mut spec = jobs.spec("dropped", "");
     spec.secrets.insert("word".to_owned(), b"shibboleth".to_vec());
-    let mut run = jobs.run(spec, Some(endless));
+    // It is far from its end when the client goes.
+    let mut run = jobs.run(spec, Some(large("FROM scratch\n", 1 << 32)));
     run.until("the upload", |event| matches!(event, Event::Uploaded(1..)));
     drop(run);
     scene.namespace().empties();

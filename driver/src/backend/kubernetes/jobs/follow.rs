@@ -17,6 +17,9 @@ use crate::builder::PodName;
 /// How long the last output, and the last word of a pod, may come after the Job's own end.
 const LAST_WORDS: Duration = Duration::from_secs(15);
 
+/// How much later than of its Job the watch may tell of a pod, which is another watch.
+const LAG: Duration = Duration::from_secs(3);
+
 /// After which a stream of output that broke is opened again.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -91,7 +94,8 @@ impl Jobs {
             if told.is_over() {
                 let since = *over_since.get_or_insert_with(Instant::now);
                 let late = since.elapsed() >= LAST_WORDS;
-                if late || (told.is_explained() && (reading.is_none() || told.is_cut_short())) {
+                let is_explained = told.is_explained() || since.elapsed() >= LAG;
+                if late || (is_explained && (reading.is_none() || told.is_cut_short())) {
                     return Ok(Some(told.end()));
                 }
             } else if reading.is_none() && !wanted.follow {
@@ -111,7 +115,7 @@ impl Jobs {
                     watched = Watched::begin(&self.connection().await?, name, &uid);
                 },
                 () = next_of(&mut reading) => reading = None,
-                () = until(over_since.map(|since| since + LAST_WORDS)) => {}
+                () = until(over_since.map(|since| since + if since.elapsed() < LAG { LAG } else { LAST_WORDS })) => {}
                 () = until(give_up.map(|(at, _)| at)) => {
                     let seconds = give_up.map_or(0, |(_, patience)| patience.as_secs());
                     let reason = told.stuck().map(|stuck| stuck.reason);

@@ -147,7 +147,8 @@ fn exit_code(pod: &Pod) -> Option<i32> {
     by_itself.then_some(ended.exit_code)
 }
 
-fn failed_preparation(pod: &Pod) -> Option<(String, i32)> {
+/// An init container that has failed, and its exit code.
+pub(super) fn failed_preparation(pod: &Pod) -> Option<(String, i32)> {
     let whole = story::disruption(pod).is_none() && story::status_reason(pod).is_none();
     let mut failed = story::init_containers(pod).filter(|_| whole).filter_map(|status| {
         let ended = story::last_end_of(status).filter(|ended| ended.exit_code != 0)?;

@@ -102,7 +102,7 @@ impl Told {
     /// Whether it is also known how: the last pod's own word may come a moment after the Job's.
     pub(super) fn is_explained(&self) -> bool {
         let pods = self.view.pods_in_order();
-        self.is_gone || pods.last().is_none_or(|pod| !made::builds(pod) || made::has_ended(pod))
+        self.is_gone || pods.last().is_some_and(|pod| made::has_ended(pod) || made::failed_preparation(pod).is_some())
     }
 
     /// Whether its last output is not worth the wait: the pod goes, and may take its time.
