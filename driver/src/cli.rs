@@ -35,6 +35,7 @@ mod history;
 mod import;
 mod inspect;
 mod install;
+mod job;
 mod json;
 mod logs;
 mod ls;
@@ -54,6 +55,7 @@ mod socket;
 mod start;
 mod stop;
 mod table;
+mod tar;
 mod top;
 mod units;
 mod version;
@@ -91,6 +93,7 @@ enum Command {
     Export(export::Args),
     Manifests(Box<manifests::Args>),
     Logs(logs::Args),
+    Job(job::Args),
     Du(du::Args),
     Prune(prune::Args),
     History(history::Args),
@@ -114,6 +117,7 @@ impl Command {
         match self {
             Self::Ls(_) | Self::Du(_) | Self::Top(_) => true,
             Self::History(args) => args.lists(),
+            Self::Job(args) => args.lists(),
             _ => false,
         }
     }
@@ -142,7 +146,7 @@ pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
             if !text.is_empty() {
                 say(text.trim_end());
             }
-            ExitCode::from(failure.exit() as u8)
+            ExitCode::from(failure.code())
         }
     }
 }
@@ -189,6 +193,7 @@ fn execute(cli: Cli) -> Result<(), Failure> {
             Command::Export(args) => export::run(args, &context).await,
             Command::Manifests(args) => manifests::run(*args, &context).await,
             Command::Logs(args) => logs::run(args, &context).await,
+            Command::Job(args) => job::run(args, &context).await,
             Command::Du(args) => du::run(args, &context).await,
             Command::Prune(args) => prune::run(args, &context).await,
             Command::History(args) => history::run(args, &context).await,

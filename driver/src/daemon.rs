@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use buildfleet_proto::fleet::fleet_server::FleetServer;
+use buildfleet_proto::fleet::jobs_server::JobsServer;
 use buildfleet_proto::fleet::objects_server::ObjectsServer;
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::StreamExt;
@@ -29,6 +30,7 @@ mod front;
 pub mod hint;
 mod installation;
 mod invent;
+mod jobs;
 pub mod launch;
 pub mod logfile;
 mod owned;
@@ -198,7 +200,8 @@ async fn serve_api(api: Api, control: PrivateSocket, shutdown: &Shutdown) -> Res
     let incoming = ReceiverStream::new(connections).map(Ok::<_, io::Error>);
     let server = tonic::transport::Server::builder()
         .add_service(FleetServer::new(api.clone()))
-        .add_service(ObjectsServer::new(api))
+        .add_service(ObjectsServer::new(api.clone()))
+        .add_service(JobsServer::new(api))
         .serve_with_incoming_shutdown(incoming, shutdown.draining());
     let ((), served) = tokio::join!(accepting, server);
     served

@@ -11,6 +11,7 @@ mod by_hand;
 mod csv;
 mod document;
 mod duration;
+mod job;
 mod kubernetes;
 mod label;
 mod local;
@@ -27,6 +28,8 @@ mod value;
 
 pub use budget::{Amount, Budget, BudgetError};
 pub use by_hand::{HandGiven, HandKind, HandMode, HandOptions, UnknownWord, parse_by_hand};
+pub use csv::{CsvError, fields as csv_fields, record as csv_record};
+pub use job::parse_for_job;
 pub use kubernetes::{AccessMode, Claim, KubernetesOptions, Resources};
 pub use local::LocalOptions;
 pub(crate) use pairs::{APP_LABEL, PLATFORM_ANNOTATION};
@@ -90,7 +93,7 @@ impl DriverOptions {
         match self {
             Self::Kubernetes(options) => options.loadbalance,
             Self::Local(options) => options.loadbalance,
-            Self::Remote(_) => LoadBalance::Sticky,
+            Self::Remote(options) => options.loadbalance,
         }
     }
 

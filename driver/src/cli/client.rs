@@ -4,12 +4,15 @@ use std::future::Future;
 use std::time::Duration;
 
 use buildfleet_proto::fleet::fleet_client::FleetClient;
+use buildfleet_proto::fleet::jobs_client::JobsClient;
 use buildfleet_proto::fleet::objects_client::ObjectsClient;
 use buildfleet_proto::fleet::{
-    BootstrapRequest, Builder, CreateRequest, CreateResponse, ExamineRequest, Finding, InspectRequest, LeaveRequest,
-    ListRequest, ListResponse, LogChunk, LogsRequest, Progress, PutObject, PutObjectsRequest, RemoveRequest,
-    StopRequest, UsageRequest, UsageResponse, UseRequest, VersionRequest, VersionResponse,
+    BootstrapRequest, Builder, CreateRequest, CreateResponse, ExamineRequest, Finding, FollowJobRequest,
+    InspectRequest, Job, JobEvent, JobSpec, LeaveRequest, ListJobsRequest, ListRequest, ListResponse, LogChunk,
+    LogsRequest, Progress, PutObject, PutObjectsRequest, RemoveJobRequest, RemoveRequest, RenderJobResponse,
+    RunJobRequest, StopRequest, UsageRequest, UsageResponse, UseRequest, VersionRequest, VersionResponse,
 };
+use futures::Stream;
 use tonic::transport::Channel;
 use tonic::{Response, Status, Streaming};
 
@@ -26,11 +29,13 @@ const ANSWER: Duration = Duration::from_secs(60);
 pub(super) struct Client {
     fleet: FleetClient<Channel>,
     objects: ObjectsClient<Channel>,
+    jobs: JobsClient<Channel>,
 }
 
 impl Client {
     fn new(daemon: Channel) -> Self {
-        Self { fleet: FleetClient::new(daemon.clone()), objects: ObjectsClient::new(daemon) }
+        let (fleet, objects) = (FleetClient::new(daemon.clone()), ObjectsClient::new(daemon.clone()));
+        Self { fleet, objects, jobs: JobsClient::new(daemon) }
     }
 
     /// Starts the daemon when none runs.
@@ -121,6 +126,30 @@ impl Client {
     /// What became of each object, in their order; one that failed is among them.
     pub(super) async fn put_objects(&mut self, request: PutObjectsRequest) -> Result<Vec<PutObject>, Failure> {
         Ok(bounded(self.objects.put(request)).await?.objects)
+    }
+
+    /// The answer comes when the Job is made, which takes the cluster's time; the caller bounds it.
+    pub(super) async fn run_job(
+        &mut self,
+        requests: impl Stream<Item = RunJobRequest> + Send + 'static,
+    ) -> Result<Streaming<JobEvent>, Failure> {
+        self.jobs.run(requests).await.map(Response::into_inner).map_err(Failure::refused)
+    }
+
+    pub(super) async fn render_job(&mut self, spec: JobSpec) -> Result<RenderJobResponse, Failure> {
+        bounded(self.jobs.render(spec)).await
+    }
+
+    pub(super) async fn list_jobs(&mut self, request: ListJobsRequest) -> Result<Vec<Job>, Failure> {
+        Ok(bounded(self.jobs.list(request)).await.map_err(|failure| failure.doing("list the jobs"))?.jobs)
+    }
+
+    pub(super) async fn follow_job(&mut self, request: FollowJobRequest) -> Result<Streaming<JobEvent>, Failure> {
+        bounded(self.jobs.follow(request)).await
+    }
+
+    pub(super) async fn remove_job(&mut self, request: RemoveJobRequest) -> Result<Job, Failure> {
+        Ok(bounded(self.jobs.remove(request)).await?.job.unwrap_or_default())
     }
 
     /// To an error about a name that is not there: the names that are.

@@ -40,6 +40,11 @@ enum Cause {
     NoAnswer(Duration),
     Interrupted,
     Output(std::io::Error),
+    /// A program that was run in the cluster, with the code that it ended with.
+    Ended {
+        code: u8,
+        text: String,
+    },
     Other(String),
 }
 
@@ -70,6 +75,11 @@ impl Failure {
 
     pub(crate) fn output(error: std::io::Error) -> Self {
         Self::new(Cause::Output(error))
+    }
+
+    /// What was run elsewhere ended with `code`, and so does this process.
+    pub(crate) fn ended(code: u8, text: impl Into<String>) -> Self {
+        Self::new(Cause::Ended { code: code.max(1), text: text.into() })
     }
 
     pub(crate) fn other(text: impl Into<String>) -> Self {
@@ -107,7 +117,15 @@ impl Failure {
             },
             Cause::Interrupted => Exit::Interrupted,
             Cause::Output(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Exit::Silent,
-            Cause::NoAnswer(_) | Cause::Output(_) | Cause::Other(_) => Exit::Failed,
+            Cause::NoAnswer(_) | Cause::Output(_) | Cause::Ended { .. } | Cause::Other(_) => Exit::Failed,
+        }
+    }
+
+    /// What the process ends with.
+    pub(crate) fn code(&self) -> u8 {
+        match &self.cause {
+            Cause::Ended { code, .. } => *code,
+            _ => self.exit() as u8,
         }
     }
 
@@ -119,7 +137,7 @@ impl Failure {
         }
         let mut hints = self.hints.clone();
         let text = match &self.cause {
-            Cause::Usage(text) | Cause::Other(text) => text.clone(),
+            Cause::Usage(text) | Cause::Ended { text, .. } | Cause::Other(text) => text.clone(),
             Cause::NoDaemon(error) => report::chain(error.as_ref()),
             Cause::Refused(status) => {
                 hints.splice(0..0, hint::hints(status));
@@ -200,8 +218,10 @@ mod tests {
             (Failure::interrupted(), 130),
             (Failure::output(std::io::ErrorKind::BrokenPipe.into()), 0),
             (Failure::output(std::io::ErrorKind::StorageFull.into()), 1),
+            (Failure::ended(137, "x"), 137),
+            (Failure::ended(0, "x"), 1),
         ] {
-            assert_eq!(failure.exit() as u8, code, "{failure:?}");
+            assert_eq!(failure.code(), code, "{failure:?}");
         }
     }
 

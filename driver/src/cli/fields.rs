@@ -81,6 +81,11 @@ impl Row {
         self
     }
 
+    /// As a table has them.
+    pub(super) fn table_cells(&self) -> &[String] {
+        &self.in_table
+    }
+
     #[cfg(test)]
     pub(super) fn cells(&self) -> &[String] {
         &self.cells

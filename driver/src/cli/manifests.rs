@@ -224,3 +224,85 @@ fn written(directory: &Path, files: &[(String, String)], replace: bool) -> Resul
     }
     Ok(paths.iter().map(|path| format!("{}\n", path.display())).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn parse(line: &str) -> Result<Args, clap::error::ErrorKind> {
+        let words = std::iter::once("manifests").chain(line.split(' '));
+        Line::try_parse_from(words).map(|line| line.args).map_err(|error| error.kind())
+    }
+
+    #[test]
+    fn what_has_no_sense_together_is_told_at_once_with_wrong_options() {
+        let told = |line: &str| rendered(&parse(line).unwrap()).unwrap_err().render();
+        for (line, words) in [
+            ("job", "a job needs what it builds"),
+            ("job --prometheus -- --frontend x", "--prometheus makes no sense for a job"),
+            ("job --tls-secret s -- --frontend x", "--tls-secret makes no sense for a job"),
+            ("pod --registry-secret s", "--registry-secret is for a job"),
+            ("pod -- --frontend x", "what is built is for a job to know"),
+            ("pod --context c", "--kubeconfig and --context are for --apply"),
+            ("pod --force", "--force is for --apply"),
+            ("pod -o kustomize", "needs --into DIR"),
+            ("pod -o json --into x", "--into is for --output kustomize"),
+            ("pod --name 9lives", "--name: name `9lives`"),
+            ("pod --mode rootless --driver-opt hostusers=false", "--mode rootless means true"),
+        ] {
+            let error = told(line);
+            assert!(error.contains(words) && error.lines().count() == 1, "{line}: {error}");
+        }
+        let error = told("job --prometheus --name 9lives --driver-opt replicas=2,rotless=true");
+        for words in
+            ["a job needs", "--prometheus makes", "--name: name", "`replicas`: it makes", "did you mean `rootless`?"]
+        {
+            assert!(error.contains(words), "{words}: {error}");
+        }
+    }
+
+    #[test]
+    fn lines_that_are_refused_and_accepted() {
+        for line in [
+            "pod --apply --diff",
+            "pod --delete --force",
+            "pod --apply -o yaml",
+            "replicaset",
+            "pod --mode root",
+            "pod --into x",
+            "pod --pod-disruption-budget 1",
+        ] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+        for line in [
+            "pod",
+            "deployment --apply --force --kubeconfig k --context c -n builds",
+            "deployment --pod-disruption-budget=minAvailable=1 --prometheus --network-policy",
+            "job --delete",
+            "job --registry-secret s -- --frontend dockerfile.v0 --opt context=https://example.com/a.git",
+        ] {
+            assert!(rendered(&parse(line).unwrap()).is_ok(), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_budget_without_a_value_is_what_each_kind_knows() {
+        for (line, field) in [
+            ("pod --pod-disruption-budget", "minAvailable"),
+            ("statefulset --pod-disruption-budget", "maxUnavailable"),
+            ("deployment --driver-opt poddisruptionbudget=maxUnavailable=1", "maxUnavailable"),
+        ] {
+            let (objects, _) = rendered(&parse(line).unwrap()).unwrap();
+            let budget = objects.last().unwrap();
+            assert_eq!((&budget["kind"], &budget["spec"][field]), (&json!("PodDisruptionBudget"), &json!(1)), "{line}");
+        }
+    }
+}

@@ -26,6 +26,7 @@ use crate::fleet::NodeStatus;
 
 mod bootstrap;
 mod examine;
+mod jobs;
 mod logs;
 mod objects;
 mod status;

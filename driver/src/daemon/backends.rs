@@ -4,7 +4,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::backend::kubernetes::{AttachedBackend, KubernetesBackend, KubernetesNode, resolve_context};
+use crate::backend::kubernetes::jobs::Jobs;
+use crate::backend::kubernetes::{AttachedBackend, Attachment, KubernetesBackend, KubernetesNode, resolve_context};
 use crate::backend::local::LocalBackend;
 use crate::backend::remote::RemoteBackend;
 use crate::backend::{ApplyError, Installation, Preview, SharedBackend};
@@ -38,6 +39,11 @@ pub trait Backends: fmt::Debug + Send + Sync + 'static {
 
     /// What has the node's name where its pods would be, and was not made by buildfleet; `None` where nothing can.
     async fn of_others(&self, node: &Node, options: &DriverOptions) -> Result<Option<AttachTarget>, ApplyError>;
+
+    /// The Jobs of a namespace, of the context's own when none is named.
+    fn jobs(&self, context: KubeContext, namespace: Option<String>) -> Jobs {
+        Jobs::new(context, namespace, None)
+    }
 
     /// All that an order makes, as YAML; `None` where that is not made of documents.
     fn manifests(&self, node: &Node, options: &DriverOptions) -> Option<String>;
@@ -78,6 +84,11 @@ impl Backends for AllBackends {
         match (node.endpoint.clone(), options.clone()) {
             (Endpoint::Attached { context, to }, DriverOptions::Kubernetes(options)) => {
                 let (name, namespace) = (node.name.clone(), options.namespace);
+                Arc::new(AttachedBackend::start(name, Attachment::to(&to), context, namespace, self.api_server()))
+            }
+            (Endpoint::Cluster { context, at }, DriverOptions::Remote(options)) => {
+                let (name, namespace) = (node.name.clone(), at.namespace().map(str::to_owned));
+                let to = Attachment::at(&at, &options);
                 Arc::new(AttachedBackend::start(name, to, context, namespace, self.api_server()))
             }
             (Endpoint::Local, DriverOptions::Local(options)) => {
@@ -119,6 +130,10 @@ impl Backends for AllBackends {
             Some(node) => node.of_others().await,
             None => Ok(None),
         }
+    }
+
+    fn jobs(&self, context: KubeContext, namespace: Option<String>) -> Jobs {
+        Jobs::new(context, namespace, self.api_server())
     }
 
     fn manifests(&self, node: &Node, options: &DriverOptions) -> Option<String> {

@@ -2,7 +2,7 @@
 
 use std::hash::{BuildHasher, RandomState};
 
-use crate::builder::BuilderName;
+use crate::builder::{BuilderName, NodeName};
 
 const FIRST: [&str; 16] = [
     "amber", "brisk", "calm", "dusty", "eager", "fresh", "gentle", "hardy", "keen", "lively", "merry", "nimble",
@@ -28,6 +28,13 @@ pub(super) fn builder_name(taken: impl Fn(&BuilderName) -> bool) -> BuilderName 
         })
         .find(|name| !taken(name))
         .expect("the numbers do not run out")
+}
+
+/// A name for a Job. What is there already is not asked for: the last part makes two of a kind unlikely.
+pub(super) fn job_name() -> NodeName {
+    let [first, second, third, fourth, ..] = RandomState::new().hash_one(()).to_le_bytes();
+    let (first, second) = (FIRST[usize::from(first) % FIRST.len()], SECOND[usize::from(second) % SECOND.len()]);
+    format!("{first}-{second}-{third:02x}{fourth:02x}").parse().expect("two words and a number are a name")
 }
 
 #[cfg(test)]

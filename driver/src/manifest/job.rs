@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 
 use crate::builder::Node;
-use crate::options::{APP_LABEL, Claim, KubernetesOptions, TransportChoice};
+use crate::options::{Claim, KubernetesOptions, TransportChoice};
 
 use super::{config, patch, pod};
 
@@ -36,6 +36,8 @@ const USER: i64 = 1000;
 /// How often `buildctl-daemonless.sh` asks whether `buildkitd` answers: with its growing pauses 43 s at least. The 10 times of
 /// its default are less than 3 s, which a busy machine does not keep.
 const TRIES: u32 = 60;
+
+const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 
 const SECRETS: &str = "/run/buildfleet/secrets";
 const REGISTRY: &str = "/run/buildfleet/registry";
@@ -106,19 +108,18 @@ pub struct JobObjects {
 pub fn job(node: &Node, options: &KubernetesOptions, namespace: &str, build: &JobBuild) -> JobObjects {
     let name = node.name.object_name();
     let options = &as_job(options);
-    let metadata = |name: String| ObjectMeta {
+    let metadata = |name: String, labels| ObjectMeta {
         name: Some(name),
         namespace: Some(namespace.to_owned()),
-        labels: Some(labels(&node.name.object_name())),
+        labels: Some(labels),
         ..ObjectMeta::default()
     };
     let title = build.title.clone().map(|title| (TITLE_ANNOTATION.to_owned(), title));
     let annotations: BTreeMap<String, String> = options.annotations.clone().into_iter().chain(title).collect();
     let job = Job {
         metadata: ObjectMeta {
-            labels: Some(all_labels(&name, options)),
             annotations: (!annotations.is_empty()).then_some(annotations),
-            ..metadata(name.clone())
+            ..metadata(name.clone(), all_labels(&name, options))
         },
         spec: Some(JobSpec {
             backoff_limit: Some(i32::try_from(build.retries).unwrap_or(i32::MAX)),
@@ -133,8 +134,14 @@ pub fn job(node: &Node, options: &KubernetesOptions, namespace: &str, build: &Jo
         Some(patch) => patch::merged(job, patch),
         None => job,
     };
+    // They are found by their owner; `gc` takes what is labelled as ours and belongs to no builder.
+    let of_secret = |of: String| {
+        let mut labels = labels(&name);
+        labels.remove(MANAGED_BY);
+        metadata(of, labels)
+    };
     let secret = |suffix: &str, type_: &str, data: BTreeMap<String, ByteString>| Secret {
-        metadata: metadata(format!("{name}-{suffix}")),
+        metadata: of_secret(format!("{name}-{suffix}")),
         type_: Some(type_.to_owned()),
         data: Some(data),
         ..Secret::default()
@@ -148,7 +155,7 @@ pub fn job(node: &Node, options: &KubernetesOptions, namespace: &str, build: &Jo
     };
     let config =
         matches!(build.place, BuildPlace::Daemonless).then(|| config::secret(node, options, namespace)).flatten();
-    let config = config.map(|secret| Secret { metadata: metadata(super::config_name(node)), ..secret });
+    let config = config.map(|secret| Secret { metadata: of_secret(super::config_name(node)), ..secret });
     let secrets = [
         (!build.secrets.is_empty()).then(|| secret("secrets", "Opaque", values.collect())),
         registry.map(|data| secret("registry", "kubernetes.io/dockerconfigjson", data)),
@@ -169,12 +176,9 @@ fn labels(name: &str) -> BTreeMap<String, String> {
         .into()
 }
 
-/// What the user says counts, where it may be said.
+/// Lists go by ours.
 fn all_labels(name: &str, options: &KubernetesOptions) -> BTreeMap<String, String> {
-    let ours = labels(name);
-    let theirs =
-        options.labels.clone().into_iter().filter(|(label, _)| !ours.contains_key(label) && label != APP_LABEL);
-    theirs.chain(ours.clone()).collect()
+    options.labels.clone().into_iter().chain(labels(name)).collect()
 }
 
 /// The template of a builder's pods with a build in the place of `buildkitd`.
@@ -254,7 +258,9 @@ fn client(build: &JobBuild, buildkitd: Container) -> Container {
 fn build_arguments(build: &JobBuild) -> Vec<String> {
     // Lines, so that `kubectl logs` reads well.
     let ours = ["build", "--progress=plain"].map(str::to_owned);
-    ours.into_iter().chain(build.arguments.clone()).collect()
+    // Kubernetes replaces `$(NAME)` by the container's variable, and takes two dollars for one.
+    let theirs = build.arguments.iter().map(|argument| argument.replace('$', "$$"));
+    ours.into_iter().chain(theirs).collect()
 }
 
 /// What all kinds of build need beside their program.

@@ -120,7 +120,7 @@ const OF_BUILDERS: &str = "it is for builders of `buildfleet create`, and nothin
 const OF_CLAIMS: &str = "only a statefulset has volumes that outlive its pods";
 
 /// Keys that say nothing for some kinds, and why.
-const SENSELESS: [(&str, &[HandKind], &str); 15] = [
+pub(super) const SENSELESS: [(&str, &[HandKind], &str); 15] = [
     ("loadbalance", &HandKind::ALL, OF_BUILDERS),
     ("retry", &HandKind::ALL, OF_BUILDERS),
     ("timeout", &HandKind::ALL, OF_BUILDERS),

@@ -1,8 +1,8 @@
-//! One occurrence of `--driver-opt` into its fields, as buildx splits it.
+//! One occurrence of `--driver-opt`, or of another option with several fields, into its fields, as buildx splits it.
 
 /// Why an occurrence is no CSV record. Columns count bytes from 1, as buildx prints them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum CsvError {
+pub enum CsvError {
     #[error("nothing is given")]
     Empty,
     #[error("a bare `\"` at column {column} in a field that is not quoted")]
@@ -15,7 +15,7 @@ pub(super) enum CsvError {
 
 /// The fields of one record. The rules are those of Go's `encoding/csv` for a single line, which is all that buildx reads
 /// (`tonistiigi/go-csvvalue`): a line feed inside the record belongs to its field, one at the end is dropped.
-pub(super) fn fields(record: &str) -> Result<Vec<String>, CsvError> {
+pub fn fields(record: &str) -> Result<Vec<String>, CsvError> {
     let line = record.strip_suffix("\r\n").or_else(|| record.strip_suffix('\n')).unwrap_or(record);
     if line.is_empty() {
         return Err(CsvError::Empty);
@@ -43,7 +43,7 @@ pub(super) fn fields(record: &str) -> Result<Vec<String>, CsvError> {
 }
 
 /// The record of these fields: what [`fields`] gives back.
-pub(super) fn record(fields: &[String]) -> String {
+pub fn record(fields: &[String]) -> String {
     let quoted = fields.iter().map(|field| format!("\"{}\"", field.replace('"', "\"\"")));
     quoted.collect::<Vec<_>>().join(",")
 }

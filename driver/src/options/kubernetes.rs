@@ -148,6 +148,11 @@ impl KubernetesOptions {
         self.namespace.as_deref()
     }
 
+    /// Whether the pods are reached by certificates.
+    pub fn has_certificates(&self) -> bool {
+        self.transport.needs_tls()
+    }
+
     /// Whether each pod has a volume that outlives it.
     pub fn is_stateful(&self) -> bool {
         self.claim.storage.is_some()

@@ -83,6 +83,10 @@ impl Buildkitd {
         });
         Self(running)
     }
+
+    pub(crate) fn runs(&mut self) -> bool {
+        self.0.runs()
+    }
 }
 
 impl Drop for Buildkitd {

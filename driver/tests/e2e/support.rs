@@ -5,6 +5,7 @@ pub(crate) mod builder;
 pub(crate) mod call;
 pub(crate) mod clock;
 pub(crate) mod contexts;
+pub(crate) mod jobs;
 pub(crate) mod llb;
 pub(crate) mod namespace;
 pub(crate) mod oci;

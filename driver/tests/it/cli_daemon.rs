@@ -8,6 +8,7 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 
 use buildfleet_proto::fleet::fleet_server::{Fleet, FleetServer};
+use buildfleet_proto::fleet::jobs_server::JobsServer;
 use buildfleet_proto::fleet::{
     BootstrapRequest, Builder, Change, CreateRequest, CreateResponse, ExamineRequest, ExamineResponse, Finding,
     InspectRequest, LeaveRequest, ListRequest, ListResponse, LogChunk, LogsRequest, Node, Progress, RemoveRequest,
@@ -23,6 +24,7 @@ use tokio_stream::wrappers::UnixListenerStream;
 use tonic::{Code, Request, Response, Status};
 
 pub(crate) use crate::support::ended::{Ended, ended};
+pub(crate) use crate::support::jobs::FakeJobs;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_buildfleet");
 
@@ -54,6 +56,7 @@ pub(crate) struct Machine {
     home: TempDir,
     script: Arc<Mutex<Script>>,
     daemon: Mutex<Option<Runtime>>,
+    pub(crate) jobs: FakeJobs,
 }
 
 impl Machine {
@@ -72,9 +75,12 @@ impl Machine {
             UnixListener::bind(run.join("daemon.sock")).expect("a short path")
         };
         let fleet = FakeFleet { script: Arc::clone(&script), run };
-        let server = tonic::transport::Server::builder().add_service(FleetServer::new(fleet));
+        let jobs = FakeJobs::default();
+        let server = tonic::transport::Server::builder()
+            .add_service(FleetServer::new(fleet))
+            .add_service(JobsServer::new(jobs.clone()));
         runtime.spawn(server.serve_with_incoming(UnixListenerStream::new(listener)));
-        Self { home, script, daemon: Mutex::new(Some(runtime)) }
+        Self { home, script, daemon: Mutex::new(Some(runtime)), jobs }
     }
 
     fn with(self, change: impl FnOnce(&mut Script)) -> Self {
@@ -163,6 +169,12 @@ impl Machine {
 
     pub(crate) fn start(&self, line: &str) -> Child {
         self.command(line).stdin(Stdio::piped()).spawn().expect("the program was built")
+    }
+
+    /// The same machine, whose daemon has forgotten what jobs it was asked for.
+    pub(crate) fn anew(&self) -> &Self {
+        self.jobs.forget();
+        self
     }
 
     /// As if the daemon were killed.

@@ -10,6 +10,7 @@ pub(crate) mod ended;
 pub(crate) mod fake_backend;
 pub(crate) mod front;
 pub(crate) mod handmade;
+pub(crate) mod jobs;
 pub(crate) mod pods;
 pub(crate) mod records;
 pub(crate) mod rows;

@@ -56,6 +56,17 @@ impl Wire {
     }
 }
 
+/// What carries the messages.
+pub(super) trait WebSocket:
+    Stream<Item = Result<Message, WsError>> + Sink<Message, Error = WsError> + Send + Unpin + 'static
+{
+}
+
+impl<S> WebSocket for S where
+    S: Stream<Item = Result<Message, WsError>> + Sink<Message, Error = WsError> + Send + Unpin + 'static
+{
+}
+
 /// The stream. Dropping it ends the connection.
 #[derive(Debug)]
 pub(super) struct ChannelStream<S> {

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::stream::try_unfold;
-use futures::{AsyncReadExt, StreamExt};
+use futures::{AsyncRead, AsyncReadExt, StreamExt};
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::jiff::Timestamp;
 use kube::Api;
 use kube::api::LogParams;
 
@@ -39,7 +40,10 @@ pub(super) async fn stream(
         false => LogsError::Failed { pod: pod.clone(), source: error.into() },
     };
     let reader = ask(api.log_stream(pod.as_str(), &params)).await.map_err(failed)?;
-    let pod = pod.clone();
+    Ok(chunks(reader, pod.clone()))
+}
+
+fn chunks(reader: impl AsyncRead + Send + Unpin + 'static, pod: PodName) -> LogStream {
     let chunks = try_unfold((reader, vec![0; CHUNK]), move |(mut reader, mut buffer)| {
         let pod = pod.clone();
         async move {
@@ -49,7 +53,25 @@ pub(super) async fn stream(
             Ok((read > 0).then_some((chunk, (reader, buffer))))
         }
     });
-    Ok(chunks.boxed())
+    chunks.boxed()
+}
+
+/// The output of a build, with the time of each line before it, from `since` on. It is that of the pod's only container.
+pub(super) async fn timed(
+    connection: &Connection,
+    pod: &PodName,
+    wanted: LogsWanted,
+    since: Option<Timestamp>,
+) -> Result<LogStream, RequestError> {
+    let api: Api<Pod> = Api::namespaced(connection.client.clone(), &connection.namespace);
+    let params = LogParams {
+        follow: wanted.follow,
+        tail_lines: wanted.tail.map(i64::from),
+        timestamps: true,
+        since_time: since,
+        ..LogParams::default()
+    };
+    Ok(chunks(ask(api.log_stream(pod.as_str(), &params)).await?, pod.clone()))
 }
 
 /// The last lines before a crash.

@@ -2,17 +2,24 @@
 
 use std::time::SystemTime;
 
-use k8s_openapi::api::core::v1::{ContainerState, ContainerStateTerminated, ContainerStatus, Event, Pod, PodCondition};
+use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Event, Pod, PodCondition};
 
 use super::BUILDKITD;
-use crate::backend::{PodEnd, PodPhase, StoryLine};
+use crate::backend::{PodPhase, StoryLine};
+use crate::manifest::CLIENT_CONTAINER;
 
 mod condense;
+mod end;
 #[cfg(test)]
 mod tests;
 mod workload;
 
+use end::{crash_text, failed_end, pod_message};
+pub(super) use end::{disruption, end_of_vanished, last_end, last_end_of, status_reason};
 pub(super) use workload::node_notes;
+
+/// What Kubernetes itself puts on the pods of a Job: its name.
+pub(super) const JOB_NAME_LABEL: &str = "batch.kubernetes.io/job-name";
 
 /// A container that ended and whose last output explains it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -141,13 +148,14 @@ fn main_container(seen: Seen<'_>, status: &ContainerStatus, lines: &mut Vec<Stor
         return;
     }
     let going = seen.pod.metadata.deletion_timestamp.is_some();
-    if let Some(ended) = failed_end(status).filter(|_| !going) {
-        lines.push(StoryLine::trouble(crash_text(BUILDKITD, ended, status)));
+    // The end of a build is told by whoever waits for it.
+    if let Some(ended) = failed_end(status).filter(|_| !going && !is_build(seen.pod)) {
+        lines.push(StoryLine::trouble(crash_text(&status.name, ended, status)));
         log_lines(seen, &status.name, lines);
     }
     if state.running.is_some() {
         let again = if status.restart_count > 0 { " again" } else { "" };
-        lines.push(StoryLine::plain(format!("started {BUILDKITD}{again}")));
+        lines.push(StoryLine::plain(format!("started {}{again}", status.name)));
     }
 }
 
@@ -259,76 +267,11 @@ pub(super) fn crash(pod: &Pod) -> Option<Crash> {
     if pod.metadata.deletion_timestamp.is_some() {
         return None;
     }
-    let all = init_containers(pod).chain(buildkitd(pod));
+    // The output of a build is shown as it comes.
+    let all = init_containers(pod).chain(buildkitd(pod).filter(|_| !is_build(pod)));
     let failed = all.filter(|status| failed_end(status).is_some()).last()?;
     let previous = failed.state.as_ref().is_none_or(|state| state.terminated.is_none());
     Some(Crash { container: failed.name.clone(), restarts: failed.restart_count, previous })
-}
-
-/// How the pod's last `buildkitd` ended, when one did.
-pub(super) fn last_end(pod: &Pod, crash_log: Option<&str>) -> Option<PodEnd> {
-    let ended = buildkitd(pod).and_then(last_end_of);
-    let is_over = matches!(phase(pod), PodPhase::Failed) || ended.is_some();
-    is_over.then(|| end(pod, ended, crash_log))
-}
-
-/// How a pod that is gone came to its end, by what was last seen of it.
-pub(super) fn end_of_vanished(pod: &Pod, crash_log: Option<&str>) -> PodEnd {
-    end(pod, buildkitd(pod).and_then(last_end_of), crash_log)
-}
-
-fn end(pod: &Pod, ended: Option<&ContainerStateTerminated>, crash_log: Option<&str>) -> PodEnd {
-    let killed_for_memory = ended.is_some_and(|ended| ended.reason.as_deref() == Some("OOMKilled"));
-    if !killed_for_memory {
-        if let Some(disruption) = disruption(pod) {
-            return PodEnd { reason: disruption.reason.to_owned(), detail: disruption.message.map(str::to_owned) };
-        }
-        if let Some(reason) = status_reason(pod) {
-            let detail = Some(pod_message(pod).to_owned()).filter(|message| !message.is_empty());
-            return PodEnd { reason: reason.to_owned(), detail };
-        }
-    }
-    // A process that is asked to go ends with whatever exit code; that it was asked is the reason.
-    let asked_to_go = pod.metadata.deletion_timestamp.is_some();
-    match ended.filter(|_| killed_for_memory || !asked_to_go) {
-        Some(ended) => {
-            let log = crash_log.map(str::trim_end).filter(|log| !log.is_empty()).map(str::to_owned);
-            let message = ended.message.clone().filter(|message| !message.is_empty());
-            // The kernel killed it in the middle of something: its last words are not about that.
-            PodEnd { reason: terminated_reason(ended), detail: message.or(log).filter(|_| !killed_for_memory) }
-        }
-        None => PodEnd { reason: "deleted".to_owned(), detail: None },
-    }
-}
-
-fn crash_text(what: &str, ended: &ContainerStateTerminated, status: &ContainerStatus) -> String {
-    let times = match status.restart_count {
-        ..=1 => String::new(),
-        times => format!(" (restart {times})"),
-    };
-    format!("{what} ended: {}{times}", terminated_reason(ended))
-}
-
-/// `OOMKilled`, `exit code 1`, `signal 9`, `ContainerCannotRun`.
-fn terminated_reason(ended: &ContainerStateTerminated) -> String {
-    match (ended.reason.as_deref(), ended.signal.filter(|signal| *signal != 0)) {
-        (Some("OOMKilled"), _) => "OOMKilled".to_owned(),
-        (Some("Error" | "Completed") | None, Some(signal)) => format!("signal {signal}"),
-        (Some("Error" | "Completed" | "") | None, None) => format!("exit code {}", ended.exit_code),
-        (Some(reason), _) => format!("{reason} (exit code {})", ended.exit_code),
-    }
-}
-
-/// The last end of a container that failed; a regular end is none.
-fn failed_end(status: &ContainerStatus) -> Option<&ContainerStateTerminated> {
-    let is_main = status.name == BUILDKITD;
-    // buildkitd has no regular end: with exit code 0 it is gone all the same.
-    last_end_of(status).filter(|ended| is_main || ended.exit_code != 0)
-}
-
-fn last_end_of(status: &ContainerStatus) -> Option<&ContainerStateTerminated> {
-    let now = status.state.as_ref().and_then(|state| state.terminated.as_ref());
-    now.or_else(|| status.last_state.as_ref().and_then(|state| state.terminated.as_ref()))
 }
 
 /// The machine is lost: its controller took the pod's readiness away, which the kubelet itself would have done by
@@ -338,44 +281,21 @@ fn is_cut_off(pod: &Pod) -> bool {
     is("Ready", "False") && is("ContainersReady", "True")
 }
 
-struct Disruption<'a> {
-    reason: &'static str,
-    message: Option<&'a str>,
-}
-
-impl std::fmt::Display for Disruption<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&with(self.reason, self.message.unwrap_or_default()))
-    }
-}
-
-fn disruption(pod: &Pod) -> Option<Disruption<'_>> {
-    let condition = condition(pod, "DisruptionTarget").filter(|condition| condition.status == "True")?;
-    let reason = match condition.reason.as_deref() {
-        Some("PreemptionByScheduler") => "preempted",
-        Some("DeletionByPodGC") => "node lost",
-        _ => "Evicted",
-    };
-    Some(Disruption { reason, message: condition.message.as_deref().filter(|message| !message.is_empty()) })
-}
-
-fn status_reason(pod: &Pod) -> Option<&str> {
-    pod.status.as_ref()?.reason.as_deref().filter(|reason| !reason.is_empty())
-}
-
-fn pod_message(pod: &Pod) -> &str {
-    pod.status.as_ref().and_then(|status| status.message.as_deref()).unwrap_or_default()
-}
-
-fn condition<'a>(pod: &'a Pod, kind: &str) -> Option<&'a PodCondition> {
+pub(super) fn condition<'a>(pod: &'a Pod, kind: &str) -> Option<&'a PodCondition> {
     pod.status.as_ref()?.conditions.as_ref()?.iter().find(|condition| condition.type_ == kind)
 }
 
-fn buildkitd(pod: &Pod) -> Option<&ContainerStatus> {
-    pod.status.as_ref()?.container_statuses.as_ref()?.iter().find(|status| status.name == BUILDKITD)
+/// The container that matters: in the pod of a Job it may be the client of a `buildkitd` elsewhere.
+pub(super) fn buildkitd(pod: &Pod) -> Option<&ContainerStatus> {
+    let statuses = pod.status.as_ref()?.container_statuses.as_ref()?;
+    statuses.iter().find(|status| status.name == BUILDKITD || (is_build(pod) && status.name == CLIENT_CONTAINER))
 }
 
-fn init_containers(pod: &Pod) -> impl Iterator<Item = &ContainerStatus> {
+fn is_build(pod: &Pod) -> bool {
+    pod.metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(JOB_NAME_LABEL))
+}
+
+pub(super) fn init_containers(pod: &Pod) -> impl Iterator<Item = &ContainerStatus> {
     pod.status.iter().flat_map(|status| &status.init_container_statuses).flatten()
 }
 

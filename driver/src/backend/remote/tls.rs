@@ -10,7 +10,7 @@ use crate::options::RemoteTls;
 
 /// Why the files make no TLS.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum TlsError {
+pub(in crate::backend) enum TlsError {
     #[error("failed to read {}", path.display())]
     Read {
         path: PathBuf,
@@ -28,7 +28,10 @@ pub(super) enum TlsError {
 }
 
 /// A connector out of the files, and the name to look for in the certificate of `host`.
-pub(super) async fn connector(files: &RemoteTls, host: &str) -> Result<(TlsConnector, ServerName<'static>), TlsError> {
+pub(in crate::backend) async fn connector(
+    files: &RemoteTls,
+    host: &str,
+) -> Result<(TlsConnector, ServerName<'static>), TlsError> {
     let name = files.servername.as_deref().unwrap_or(host);
     let name = ServerName::try_from(name.to_owned())
         .map_err(|source| TlsError::ServerName { name: name.to_owned(), source })?;

@@ -13,6 +13,8 @@ use flate2::write::GzEncoder;
 use ring::digest::{SHA256, digest};
 use serde_json::{Map, Value, json};
 
+use crate::cli::tar::{self, Entry, Kind};
+
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const RECORD: &str = "application/vnd.buildkit.historyrecord.v0";
@@ -119,14 +121,15 @@ impl Layout {
         files.push(("oci-layout".to_owned(), json!({ "imageLayoutVersion": "1.0.0" }).to_string().into_bytes()));
         let mut compressed = GzEncoder::new(Vec::new(), Compression::default());
         for directory in ["blobs/", "blobs/sha256/"] {
-            compressed.write_all(&header(directory, 0, b'5')?)?;
+            compressed.write_all(&tar::entry(&Entry { mode: 0o755, ..Entry::new(directory, Kind::Directory) }))?;
         }
         for (name, bytes) in files {
-            compressed.write_all(&header(&name, bytes.len(), b'0')?)?;
+            let entry = Entry { size: bytes.len() as u64, ..Entry::new(&name, Kind::File) };
+            compressed.write_all(&tar::entry(&entry))?;
             compressed.write_all(&bytes)?;
-            compressed.write_all(&vec![0; bytes.len().next_multiple_of(BLOCK) - bytes.len()])?;
+            compressed.write_all(tar::padding(entry.size))?;
         }
-        compressed.write_all(&[0; 2 * BLOCK])?;
+        compressed.write_all(&tar::END)?;
         compressed.finish()
     }
 
@@ -137,32 +140,6 @@ impl Layout {
         self.blobs.insert(sum(&bytes), bytes);
         descriptor
     }
-}
-
-const BLOCK: usize = 512;
-
-/// A file's header in the format of POSIX: text in octal at fixed places, and their sum.
-fn header(name: &str, size: usize, kind: u8) -> std::io::Result<[u8; BLOCK]> {
-    let mut block = [0_u8; BLOCK];
-    let mut put = |at: usize, text: &str| block[at..at + text.len()].copy_from_slice(text.as_bytes());
-    let size = format!("{size:011o}");
-    if name.len() > 100 || size.len() > 11 {
-        return Err(std::io::Error::other(format!("{name} does not fit into an archive")));
-    }
-    put(0, name);
-    put(100, if kind == b'5' { "0000755" } else { "0000644" });
-    put(108, "0000000");
-    put(116, "0000000");
-    put(124, &size);
-    put(136, "00000000000");
-    // The sum is taken with spaces in its own place.
-    put(148, "        ");
-    put(257, "ustar");
-    put(263, "00");
-    block[156] = kind;
-    let total: u32 = block.iter().map(|byte| u32::from(*byte)).sum();
-    block[148..156].copy_from_slice(format!("{total:06o}\0 ").as_bytes());
-    Ok(block)
 }
 
 fn sum(bytes: &[u8]) -> String {
@@ -363,17 +340,6 @@ mod tests {
         );
         let needed: Vec<_> = needed(&record).into_iter().map(|(it, is_result)| (it.digest, is_result)).collect();
         assert_eq!(needed, [("sha256:l".to_owned(), false), ("sha256:r".to_owned(), true)]);
-    }
-
-    #[test]
-    fn a_header_has_its_sum() {
-        let block = header("index.json", 0o123, b'0').expect("it fits");
-        let told = std::str::from_utf8(&block[148..154]).expect("octal");
-        let spaces =
-            block.iter().enumerate().map(|(at, byte)| if (148..156).contains(&at) { 32 } else { u32::from(*byte) });
-        assert_eq!(u32::from_str_radix(told, 8).expect("octal"), spaces.sum::<u32>());
-        assert_eq!(&block[124..136], b"00000000123\0");
-        assert!(header(&"x".repeat(101), 0, b'0').is_err());
     }
 
     #[test]

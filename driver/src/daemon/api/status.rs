@@ -2,8 +2,10 @@
 
 use tonic::{Code, Status};
 
+use crate::backend::kubernetes::jobs::JobError;
 use crate::backend::{ApplyError, LogsError};
 use crate::daemon::hint::with_hint;
+use crate::daemon::jobs::JobBuilderError;
 use crate::daemon::plan::PlanError;
 use crate::daemon::registry::{CreateError, LookupError, RemoveError};
 use crate::fleet::StartError;
@@ -85,6 +87,35 @@ pub(super) fn start(errors: &[StartError]) -> Status {
 /// Why a cluster was not asked at all.
 pub(super) fn cluster(error: &ApplyError) -> Status {
     status(Code::Unavailable, error, error.hint())
+}
+
+pub(super) fn job(error: &JobError) -> Status {
+    let code = match error {
+        JobError::Cluster(error) => return cluster(error),
+        JobError::Missing { .. } => Code::NotFound,
+        JobError::Exists { .. } => Code::AlreadyExists,
+        JobError::Foreign { .. }
+        | JobError::NoSecret { .. }
+        | JobError::NoKey { .. }
+        | JobError::NoAddress { .. }
+        | JobError::StillRuns(_)
+        | JobError::IsOver(_) => Code::FailedPrecondition,
+        JobError::Upload { .. } => Code::Unavailable,
+        JobError::BrokenOff => Code::Cancelled,
+    };
+    status(code, error, error.hint())
+}
+
+pub(super) fn job_builder(error: &JobBuilderError) -> Status {
+    match error {
+        JobBuilderError::Lookup(error) => lookup(error),
+        JobBuilderError::Start(error) => start(std::slice::from_ref(error)),
+        JobBuilderError::Job(error) => job(error),
+        JobBuilderError::Options(_) => status(Code::Internal, error, None),
+        JobBuilderError::NoPods { .. } | JobBuilderError::NoCertificates { .. } | JobBuilderError::Elsewhere { .. } => {
+            status(Code::FailedPrecondition, error, error.hint())
+        }
+    }
 }
 
 pub(super) fn logs(error: &LogsError) -> Status {

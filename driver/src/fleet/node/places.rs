@@ -10,7 +10,7 @@ use super::NodeFleet;
 use crate::builder::PodName;
 use crate::fleet::upstream::{Held, Upstream};
 use crate::fleet::{Lease, StartError};
-use crate::placement::{self, Candidate, Placing};
+use crate::placement::{self, Candidate, Placing, StickyKey};
 
 /// Right after a daemon's start, pods that run answer one after the other: a project whose pod is not the first of them
 /// would lose its cache to a few milliseconds.
@@ -38,6 +38,15 @@ impl NodeFleet {
             }
         };
         self.bounded(wait, 1, begun, self.config.timeout).await
+    }
+
+    /// A ready pod for a build that goes to it by itself, as [`NodeFleet::acquire`]; it counts there as long as the lease is held.
+    ///
+    /// # Errors
+    /// As [`NodeFleet::acquire`].
+    pub async fn acquire_for(self: &Arc<Self>, project: &str, name: &str) -> Result<Lease, StartError> {
+        let placing = Placing { build_ref: name.to_owned(), project: StickyKey::new(project), ..Placing::default() };
+        self.acquire(&placing, Instant::now()).await
     }
 
     fn lease(self: &Arc<Self>, placing: &Placing) -> Option<Lease> {

@@ -1,10 +1,22 @@
-//! How the API server for tests takes patches: server-side apply by one manager, and merges by others, whose fields stay.
+//! How the API server for tests takes new objects and patches: server-side apply by one manager, and merges by others, whose fields stay.
 
 use serde_json::{Value, json};
 
-use super::api_server::Shared;
+use super::api_server::{Shared, status};
 
 impl Shared {
+    /// A new object, with an identity of its own.
+    pub(super) fn made(&self, resource: &'static str, mut object: Value) -> Result<Value, Value> {
+        let name = object["metadata"]["name"].as_str().unwrap().to_owned();
+        if self.state.lock().unwrap().objects.get(resource).is_some_and(|all| all.contains_key(&name)) {
+            let mut status = status(409, &format!("{resource} \"{name}\" already exists"));
+            status["reason"] = json!("AlreadyExists");
+            return Err(status);
+        }
+        object["metadata"]["uid"] = json!(format!("uid of {name}"));
+        Ok(self.put(resource, object))
+    }
+
     /// An object as an apply leaves it: what was merged into it is somebody else's and stays.
     pub(super) fn applied(&self, resource: &'static str, name: &str, mut object: Value) -> Value {
         let state = self.state.lock().unwrap();

@@ -28,16 +28,18 @@ pub(crate) struct ApiServer {
 pub(crate) struct State {
     version: u64,
     /// By resource (`pods`) and name.
-    pub(super) objects: BTreeMap<&'static str, BTreeMap<String, Value>>,
+    pub(crate) objects: BTreeMap<&'static str, BTreeMap<String, Value>>,
     /// Patches of metadata by those who apply nothing.
     pub(super) merged: BTreeMap<(&'static str, String), Vec<Value>>,
-    requests: Vec<String>,
+    pub(crate) requests: Vec<String>,
     /// What to refuse, by `VERB resource`, and with which code and message.
     refusals: BTreeMap<String, (u16, String)>,
     pub(crate) exec: api_streams::Script,
     pub(crate) port: api_streams::Script,
     pub(crate) logs: VecDeque<String>,
-    /// The container and the command of each exec.
+    /// The input of an exec that takes one to its end.
+    pub(crate) received: Vec<u8>,
+    /// The container and the command of each exec, and the port of each port-forward.
     pub(crate) executed: Vec<String>,
     /// Put in its place when somebody is about to delete a deployment.
     pub(crate) before_delete: Option<Value>,
@@ -226,9 +228,11 @@ async fn serve(stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
         "poddisruptionbudgets" => "poddisruptionbudgets",
         "persistentvolumeclaims" => "persistentvolumeclaims",
         "secrets" => "secrets",
+        "jobs" => "jobs",
         "services" => "services",
         "pods" => "pods",
         "events" => "events",
+        "services" => "services",
         other => panic!("no resource {other}"),
     };
     let (name, subresource) = (words.next(), words.next());
@@ -274,10 +278,10 @@ async fn serve(stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
                 None => answer(&mut stream, 404, &not_found(resource, name)).await,
             }
         }
-        ("POST", None) => {
-            let object = shared.put(resource, serde_json::from_slice(&request.body).unwrap());
-            answer(&mut stream, 201, &object).await
-        }
+        ("POST", None) => match shared.made(resource, serde_json::from_slice(&request.body).unwrap()) {
+            Ok(object) => answer(&mut stream, 201, &object).await,
+            Err(status) => answer(&mut stream, 409, &status).await,
+        },
         ("PATCH", Some(name)) => {
             let patch: Value = serde_json::from_slice(&request.body).unwrap();
             let dry_run = request.query.contains("dryRun=All");
@@ -317,6 +321,9 @@ async fn serve(stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
                 let mut told: Vec<String> = told.map(|pair| pair.replace("%3A", ":").replace("%2F", "/")).collect();
                 told.sort_by_key(|pair| !pair.starts_with("container"));
                 shared.state.lock().unwrap().executed.push(told.join(" "));
+            } else {
+                let port = request.query.split('&').find(|pair| pair.starts_with("ports=")).unwrap_or_default();
+                shared.state.lock().unwrap().executed.push(port.to_owned());
             }
             api_streams::upgrade(stream, &request.headers["sec-websocket-key"], verb == "exec", shared).await
         }
@@ -324,7 +331,7 @@ async fn serve(stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
     }
 }
 
-fn status(code: u16, message: &str) -> Value {
+pub(super) fn status(code: u16, message: &str) -> Value {
     json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": message, "code": code, "reason": ""})
 }
 

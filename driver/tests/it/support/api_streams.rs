@@ -27,6 +27,8 @@ pub(crate) enum Script {
     Echo,
     /// It fails with this text.
     Fail(String),
+    /// It takes blocks, each behind a line with its size, until a line `0`, and succeeds.
+    Receive,
 }
 
 pub(crate) async fn upgrade(mut stream: TcpStream, key: &str, is_exec: bool, shared: &Shared) -> std::io::Result<()> {
@@ -51,6 +53,7 @@ pub(crate) async fn upgrade(mut stream: TcpStream, key: &str, is_exec: bool, sha
             let port = 1234u16.to_le_bytes();
             say_all(socket, &[(0, &port), (1, &port), (1, text.as_bytes())]).await;
         }
+        (_, Script::Receive) => receive(socket, shared).await,
         (true, Script::Echo) => {
             let (pod, wire) = tokio::io::duplex(64 * 1024);
             let (input, output) = (0, 1);
@@ -79,6 +82,20 @@ async fn say_all(mut socket: WebSocketStream<TcpStream>, said: &[(u8, &[u8])]) {
     }
     // The peer may close first.
     let _ = socket.close(None).await;
+}
+
+async fn receive(mut socket: WebSocketStream<TcpStream>, shared: &Shared) {
+    while let Some(Ok(message)) = socket.next().await {
+        let Message::Binary(payload) = message else { continue };
+        let is_whole = {
+            let received = &mut shared.state.lock().unwrap().received;
+            received.extend_from_slice(&payload[1..]);
+            received.ends_with(b"0\n")
+        };
+        if is_whole {
+            return say_all(socket, &[(3, br#"{"status":"Success"}"#)]).await;
+        }
+    }
 }
 
 async fn echo(mut stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin) {

@@ -68,6 +68,7 @@ const OWNED: [(&str, &[&str]); 23] = [
     ("clap", &["cli"]),
     ("clap_mangen", &["cli"]),
     ("flate2", &["cli"]),
+    ("regex", &["cli"]),
     ("indicatif", &["cli"]),
     ("terminal_size", &["cli"]),
     ("listenfd", &["daemon", "settings", "socket", "main"]),

@@ -1,0 +1,255 @@
+//! The flags of `job run` as those of `buildctl build`, which runs in the cluster. Pure.
+
+use super::args::BuildArgs;
+use crate::options::{csv_fields, csv_record};
+
+/// Where an uploaded context is in the pod.
+const CONTEXT: &str = "/workspace/context";
+
+/// The values of secrets by the names of their files.
+const SECRETS: &str = "/run/buildfleet/secrets";
+
+/// Where the context and the Dockerfile come from, as the pod sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Inputs {
+    /// Both in the upload, in these directories of it, and the Dockerfile's name in its own.
+    Uploaded { context: String, dockerfile: String, filename: String },
+    /// From a URL, perhaps with the Dockerfile's path there.
+    Remote { url: String, filename: Option<String> },
+    /// The context from a URL, and a Dockerfile in the upload.
+    RemoteWithDockerfile { url: String, filename: String },
+}
+
+/// A secret of the build: its id, and its file's name in the pod.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct SecretFile {
+    pub(super) id: String,
+    pub(super) file: String,
+}
+
+/// The arguments, or all that is wrong with the flags.
+pub(super) fn arguments(
+    flags: &BuildArgs,
+    inputs: &Inputs,
+    secrets: &[SecretFile],
+    variable: impl Fn(&str) -> Option<String>,
+) -> Result<Vec<String>, Vec<String>> {
+    let mut errors = Vec::new();
+    let mut out = vec![format!("--frontend={}", flags.frontend)];
+    let mut add = |flag: &str, value: String| out.push(format!("--{flag}={value}"));
+    let under = |directory: &str| match directory {
+        "" => CONTEXT.to_owned(),
+        directory => format!("{CONTEXT}/{directory}"),
+    };
+    match inputs {
+        Inputs::Uploaded { context, dockerfile, filename } => {
+            add("local", format!("context={}", under(context)));
+            add("local", format!("dockerfile={}", under(dockerfile)));
+            if filename != "Dockerfile" {
+                add("opt", format!("filename={filename}"));
+            }
+        }
+        Inputs::Remote { url, filename } => {
+            add("opt", format!("context={url}"));
+            if let Some(filename) = filename {
+                add("opt", format!("filename={filename}"));
+            }
+        }
+        Inputs::RemoteWithDockerfile { url, filename } => {
+            add("opt", format!("context={url}"));
+            add("local", format!("dockerfile={CONTEXT}"));
+            add("opt", "dockerfilekey=dockerfile".to_owned());
+            if filename != "Dockerfile" {
+                add("opt", format!("filename={filename}"));
+            }
+        }
+    }
+    if let Some(target) = &flags.target {
+        add("opt", format!("target={target}"));
+    }
+    if !flags.platform.is_empty() {
+        add("opt", format!("platform={}", flags.platform.join(",")));
+    }
+    for given in &flags.build_arg {
+        match given.split_once('=') {
+            Some(("", _)) | None if given.is_empty() || given.starts_with('=') => {
+                errors.push(format!("--build-arg `{given}` has no name: accepted are NAME=VALUE and NAME"));
+            }
+            Some(_) => add("opt", format!("build-arg:{given}")),
+            // As buildx: a variable that is not set leaves the Dockerfile's own value.
+            None => {
+                if let Some(value) = variable(given) {
+                    add("opt", format!("build-arg:{given}={value}"));
+                }
+            }
+        }
+    }
+    for label in &flags.label {
+        match label.split_once('=') {
+            Some(("", _)) | None if label.is_empty() || label.starts_with('=') => {
+                errors.push(format!("--label `{label}` has no name: accepted are NAME=VALUE and NAME"));
+            }
+            Some(_) => add("opt", format!("label:{label}")),
+            None => add("opt", format!("label:{label}=")),
+        }
+    }
+    for opt in &flags.opt {
+        match opt.split_once('=') {
+            Some((key, _)) if !key.is_empty() => add("opt", opt.clone()),
+            _ => errors.push(format!("--opt `{opt}` is not of the form KEY=VALUE")),
+        }
+    }
+    match outputs(flags) {
+        Ok(outputs) => outputs.into_iter().for_each(|output| add("output", output)),
+        Err(found) => errors.extend(found),
+    }
+    for (flag, theirs, given) in
+        [("--cache-to", "export-cache", &flags.cache_to), ("--cache-from", "import-cache", &flags.cache_from)]
+    {
+        for cache in given {
+            match self::cache(cache) {
+                Ok(cache) => add(theirs, cache),
+                Err(problem) => errors.push(format!("{flag} `{cache}`: {problem}")),
+            }
+        }
+    }
+    for secret in secrets {
+        add("secret", joined(&[format!("id={}", secret.id), format!("src={SECRETS}/{}", secret.file)]));
+    }
+    if flags.no_cache {
+        out.push("--no-cache".to_owned());
+    }
+    if errors.is_empty() { Ok(out) } else { Err(errors) }
+}
+
+/// The names of images and caches in the registries that the build reads and writes, as far as the flags tell.
+pub(super) fn references(flags: &BuildArgs) -> Vec<String> {
+    let mut found = flags.tag.clone();
+    let values = flags.output.iter().chain(&flags.cache_from).chain(&flags.cache_to);
+    for value in values {
+        let fields = csv_fields(value).unwrap_or_default();
+        let named = fields.iter().filter_map(|field| field.split_once('='));
+        let names = named.filter(|(key, _)| ["name", "ref"].contains(&key.to_lowercase().as_str()));
+        found.extend(names.flat_map(|(_, names)| names.split(',').map(str::to_owned)));
+        // A bare name is buildx's short form.
+        found.extend(fields.first().filter(|only| fields.len() == 1 && !only.contains('=')).cloned());
+    }
+    for (key, value) in flags.opt.iter().filter_map(|opt| opt.split_once('=')) {
+        if key == "source" {
+            found.push(value.to_owned());
+        }
+        found.extend(value.strip_prefix("docker-image://").map(str::to_owned));
+    }
+    found
+}
+
+/// One `--output` of `buildctl` for each result, with the names of `--tag` in it.
+fn outputs(flags: &BuildArgs) -> Result<Vec<String>, Vec<String>> {
+    let mut errors = Vec::new();
+    let mut outputs = Vec::new();
+    for given in &flags.output {
+        match output(given, flags) {
+            Ok(Some(output)) => outputs.push(output),
+            Ok(None) => {}
+            Err(problem) => errors.push(format!("--output `{given}`: {problem}")),
+        }
+    }
+    if flags.output.is_empty() {
+        if !flags.tag.is_empty() {
+            outputs.push(image(&flags.tag, flags.push, &[]));
+        } else if flags.push {
+            errors.push("--push needs a name to push by: --tag NAME".to_owned());
+        }
+    }
+    if errors.is_empty() { Ok(outputs) } else { Err(errors) }
+}
+
+const ACCEPTED_OUTPUTS: &str = "accepted are type=image, type=registry and type=cacheonly";
+
+/// `None`: nothing is to come of it.
+fn output(given: &str, flags: &BuildArgs) -> Result<Option<String>, String> {
+    let fields = csv_fields(given).map_err(|error| error.to_string())?;
+    let (mut kind, mut names, mut push, mut rest) = (None, flags.tag.clone(), flags.push, Vec::new());
+    for field in fields {
+        let Some((key, value)) = field.split_once('=') else {
+            return Err(format!("the result would stay in the Job's pod, which goes: {ACCEPTED_OUTPUTS}"));
+        };
+        match key.trim().to_lowercase().as_str() {
+            "type" => kind = Some(value.to_owned()),
+            "name" => names = value.split(',').map(str::to_owned).collect(),
+            "push" => push = push || value == "true" || value == "1",
+            key => rest.push(format!("{key}={value}")),
+        }
+    }
+    match kind.as_deref() {
+        Some("cacheonly") => Ok(None),
+        Some("registry") if names.is_empty() => Err("it has no name to push by: --tag NAME".to_owned()),
+        Some("registry") => Ok(Some(image(&names, true, &rest))),
+        Some("image") if push && names.is_empty() => Err("it has no name to push by: --tag NAME".to_owned()),
+        Some("image") => Ok(Some(image(&names, push, &rest))),
+        Some("local" | "tar" | "oci" | "docker") => {
+            Err(format!("the result would stay in the Job's pod, which goes: {ACCEPTED_OUTPUTS}"))
+        }
+        Some(other) => Err(format!("`{other}` is no type of output: {ACCEPTED_OUTPUTS}")),
+        None => Err(format!("it has no type: {ACCEPTED_OUTPUTS}")),
+    }
+}
+
+fn image(names: &[String], push: bool, rest: &[String]) -> String {
+    let mut fields = vec!["type=image".to_owned()];
+    if !names.is_empty() {
+        fields.push(format!("name={}", names.join(",")));
+    }
+    if push {
+        fields.push("push=true".to_owned());
+    }
+    fields.extend_from_slice(rest);
+    joined(&fields)
+}
+
+const ACCEPTED_CACHES: &str = "accepted are a name, type=registry, type=inline, type=s3 and type=azblob";
+
+/// What nobody else may read, and a manifest shows to everybody who may list Jobs.
+const CONFIDENTIAL: [&str; 5] =
+    ["secret_access_key", "session_token", "access_key_id", "account_key", "connection_string"];
+
+fn cache(given: &str) -> Result<String, String> {
+    let fields = csv_fields(given).map_err(|error| error.to_string())?;
+    if fields.len() == 1 && !given.contains('=') {
+        return Ok(joined(&["type=registry".to_owned(), format!("ref={given}")]));
+    }
+    let mut kind = None;
+    for field in &fields {
+        let Some((key, value)) = field.split_once('=') else {
+            return Err(format!("`{field}` is not of the form KEY=VALUE"));
+        };
+        let key = key.to_lowercase();
+        if key == "type" {
+            kind = Some(value);
+        }
+        if CONFIDENTIAL.contains(&key.as_str()) {
+            return Err(format!(
+                "`{key}` would stand in the Job's manifest for others to read: give the Job's service account the rights \
+                 (--driver-opt serviceaccount=NAME)"
+            ));
+        }
+    }
+    match kind {
+        Some("registry" | "inline" | "s3" | "azblob") => Ok(joined(&fields)),
+        Some("local") => Err(format!("it would stay in the Job's pod, which goes: {ACCEPTED_CACHES}")),
+        Some("gha") => Err(format!("its tokens would stand in the Job's manifest: {ACCEPTED_CACHES}")),
+        Some(other) => Err(format!("`{other}` is no type of cache: {ACCEPTED_CACHES}")),
+        None => Err(format!("it has no type: {ACCEPTED_CACHES}")),
+    }
+}
+
+/// One record, with quotes only where they are needed: people read it in manifests.
+fn joined(fields: &[String]) -> String {
+    let field = |field: &String| {
+        if field.contains([',', '"', '\n']) { csv_record(std::slice::from_ref(field)) } else { field.clone() }
+    };
+    fields.iter().map(field).collect::<Vec<_>>().join(",")
+}
+
+#[cfg(test)]
+mod tests;
