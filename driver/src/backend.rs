@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use crate::builder::PodName;
 
 mod finding;
+mod kernel;
 pub mod kubernetes;
 pub mod local;
 mod ownership;
@@ -91,6 +92,10 @@ pub enum Transport {
     PortForward,
     /// `buildctl dial-stdio` through the API server's exec.
     Exec,
+    /// `buildctl dial-stdio` on another machine, by `ssh`.
+    Ssh,
+    /// `buildctl dial-stdio` in a container, by the command of what runs it.
+    Container,
     Unix,
     Tcp,
 }
@@ -101,6 +106,8 @@ impl fmt::Display for Transport {
             Self::PodIp => "pod-ip",
             Self::PortForward => "port-forward",
             Self::Exec => "exec",
+            Self::Ssh => "ssh",
+            Self::Container => "container",
             Self::Unix => "unix",
             Self::Tcp => "tcp",
         })

@@ -10,7 +10,10 @@ mod platform;
 
 pub use attach::{AttachError, AttachKind, AttachTarget};
 pub use config::{BuildkitdConfig, ConfigError};
-pub use endpoint::{Driver, Endpoint, EndpointError, KubeContext, RemoteAddress};
+pub use endpoint::{
+    Address, ClusterAddress, ClusterTarget, ContainerAddress, Driver, Endpoint, EndpointError, Engine, KubeContext,
+    RemoteAddress, ServicePort, SshAddress,
+};
 pub use name::{BuilderName, NameError, NodeName, PodName};
 pub use node::{Builder, DriverOpts, Node};
 pub use platform::{Platform, PlatformError};

@@ -15,6 +15,7 @@ use crate::settings::{Environment, Process, Settings};
 
 mod buildkit;
 mod buildx;
+mod certs;
 mod choice;
 mod client;
 mod completion;
@@ -39,8 +40,10 @@ mod json;
 mod logs;
 mod ls;
 mod man;
+mod manifests;
 mod objects;
 mod output;
+mod pick;
 mod platforms;
 mod progress;
 mod prune;
@@ -88,6 +91,7 @@ enum Command {
     Gc(gc::Args),
     Import(import::Args),
     Export(export::Args),
+    Manifests(Box<manifests::Args>),
     Logs(logs::Args),
     Job(job::Args),
     Du(du::Args),
@@ -96,6 +100,9 @@ enum Command {
     Top(top::Args),
     Doctor(doctor::Args),
     DialStdio(dial_stdio::Args),
+    // Boxed as `Create` is.
+    Certs(Box<certs::Args>),
+    Pick(pick::Args),
     Install(install::InstallArgs),
     Uninstall(install::UninstallArgs),
     Daemon(daemon::Args),
@@ -159,6 +166,7 @@ fn execute(cli: Cli) -> Result<(), Failure> {
     let command = match command {
         Command::Completion(args) => return completion::run(&args),
         Command::Man(args) => return man::run(&args, quiet),
+        Command::Pick(args) => return pick::run(&args, format),
         Command::Install(args) => return install::install(&args, format, quiet),
         Command::Uninstall(args) => return install::uninstall(&args, format, quiet),
         Command::Version(args) => return block_on(version::run(args, settings.as_ref().ok(), format)),
@@ -183,6 +191,7 @@ fn execute(cli: Cli) -> Result<(), Failure> {
             Command::Gc(args) => gc::run(args, &context).await,
             Command::Import(args) => import::run(args, &context).await,
             Command::Export(args) => export::run(args, &context).await,
+            Command::Manifests(args) => manifests::run(*args, &context).await,
             Command::Logs(args) => logs::run(args, &context).await,
             Command::Job(args) => job::run(args, &context).await,
             Command::Du(args) => du::run(args, &context).await,
@@ -191,11 +200,13 @@ fn execute(cli: Cli) -> Result<(), Failure> {
             Command::Top(args) => top::run(args, &context).await,
             Command::Doctor(args) => doctor::run(args, &context).await,
             Command::DialStdio(args) => dial_stdio::run(args, &context).await,
+            Command::Certs(args) => certs::run(*args, &context).await,
             // Done above.
             Command::Daemon(_)
             | Command::Version(_)
             | Command::Completion(_)
             | Command::Man(_)
+            | Command::Pick(_)
             | Command::Install(_)
             | Command::Uninstall(_) => Ok(()),
         }

@@ -4,6 +4,7 @@
 
 pub mod backend;
 pub mod builder;
+pub mod certificates;
 pub mod cli;
 pub mod daemon;
 pub mod fleet;

@@ -16,6 +16,7 @@ use crate::options::{APP_LABEL, Amount, Budget, KubernetesOptions, PLATFORM_ANNO
 
 mod affinity;
 mod by_hand;
+mod certificates;
 mod config;
 mod drain;
 mod job;
@@ -27,6 +28,7 @@ mod tests;
 mod workload;
 
 pub use by_hand::{ByHand, by_hand, kustomization, yaml};
+pub use certificates::files_secret;
 pub use job::{
     BuildPlace, CLIENT_CONTAINER, CONTEXT_CONTAINER, JOB_SELECTOR, JobBuild, JobObjects, RegistrySecret,
     TITLE_ANNOTATION, job, receive_context,

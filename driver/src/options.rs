@@ -93,7 +93,7 @@ impl DriverOptions {
         match self {
             Self::Kubernetes(options) => options.loadbalance,
             Self::Local(options) => options.loadbalance,
-            Self::Remote(_) => LoadBalance::Sticky,
+            Self::Remote(options) => options.loadbalance,
         }
     }
 

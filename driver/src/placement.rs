@@ -3,6 +3,7 @@
 use crate::builder::PodName;
 use crate::options::LoadBalance;
 
+pub mod ketama;
 mod key;
 mod score;
 #[cfg(test)]

@@ -4,7 +4,7 @@
 # Debian's programs are unpacked rather than installed, so that no service starts and nothing changes on the machine.
 # Every component has a stamp of what it was made from; a component with a matching stamp is not touched.
 
-rig_components=(runc buildkit buildx compose containerd kube h2spec docker debian engine)
+rig_components=(runc buildkit buildx hashring compose containerd kube h2spec docker debian engine ssh)
 
 # pin COMPONENT MODULE: the version in the component's go.mod, the only place where it is written.
 pin() { awk -v m="$2" '$1 == m {print $2; exit} $1 == "require" && $2 == m {print $3; exit}' "$rig_source/$1/go.mod"; }
@@ -31,6 +31,11 @@ build_buildkit() {
 build_buildx() {
   local m=github.com/docker/buildx
   CGO_ENABLED=0 go_install buildx -ldflags "-s -w -X $m/version.Version=$(pin buildx $m)" -o "$bin/docker-buildx" $m/cmd/buildx
+}
+
+# The library of consistent hashing, as buildx has it pinned.
+build_hashring() {
+  CGO_ENABLED=0 go_install buildx -ldflags "-s -w" -o "$bin/hashring" ./hashring
 }
 
 build_compose() {
@@ -85,6 +90,12 @@ build_engine() {
   install -D "$deb/docker.io/dockerd" -t "$deb/docker.io/usr/bin"; rm "$deb/docker.io/dockerd"
 }
 
+# For builders on other machines: the server, and the one library of it that a machine with the client need not have.
+build_ssh() {
+  apt_lists
+  unpack_deb openssh-server; unpack_deb libwrap0
+}
+
 apt_lists() {
   [ -n "${apt_lists_fresh-}" ] && return
   apt-cache show etcd-server >/dev/null 2>&1 || apt-get update -qq >&2
@@ -117,8 +128,8 @@ unpack_arm64_busybox() {
 # What a component is made from: its pins, and the text of the functions that make it.
 recipe_of() {
   { cat "$rig_source/$1"/go.{mod,sum} 2>/dev/null || true; declare -f "build_$1" go_install
-    case $1 in debian|docker|engine) declare -f unpack_deb unpack_arm64_busybox ;; esac
-    case $1 in docker) installed_docker ;; esac; } | sha256sum | cut -d' ' -f1
+    case $1 in debian|docker|engine|ssh) declare -f unpack_deb unpack_arm64_busybox ;; esac
+    case $1 in docker) installed_docker ;; hashring) cat "$rig_source"/buildx/{go.mod,go.sum,hashring/main.go} ;; esac; } | sha256sum | cut -d' ' -f1
 }
 
 built() { [ "$(cat "$rig_cache/stamp/$1" 2>/dev/null)" = "$2" ]; }
@@ -139,6 +150,7 @@ newer_or_same() { [ "$(printf '%s\n%s\n' "$1" "$2" | sort -V | head -n1)" = "$2"
 need_go() { # need_go COMPONENT...: a Go as new as the newest go.mod among them asks for
   local want=0 c v
   for c in "$@"; do
+    [ "$c" = hashring ] && c=buildx
     v=$(awk '$1 == "go" {print $2}' "$rig_source/$c/go.mod" 2>/dev/null || true)
     if [ -n "$v" ] && newer_or_same "$v" "$want"; then want=$v; fi
   done

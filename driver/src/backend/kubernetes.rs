@@ -29,6 +29,7 @@ mod errors;
 mod examine;
 mod follow;
 pub mod jobs;
+mod kernel;
 mod live;
 mod logs;
 mod marks;
@@ -42,7 +43,7 @@ mod view;
 mod volumes;
 mod wanted;
 
-pub use attached::AttachedBackend;
+pub use attached::{AttachedBackend, Attachment};
 pub use collect::{Collect, Fate, Found};
 pub use context::{ContextError, resolve_context};
 pub use objects::{GivenObject, NoObject, Put, PutAction, PutError, PutObjects, PutOutcome};
@@ -90,7 +91,7 @@ impl KubernetesBackend {
         let shared = Arc::new(follow::Shared::new(view::View::of(target.us.clone())));
         let followed = follow::Followed {
             node: target.node.name.clone(),
-            kind: Some(manifest::workload_kind(&target.options)),
+            lead: follow::Lead::Workload(manifest::workload_kind(&target.options)),
             name: target.workload_name(),
             selector: Some(manifest::selector(&target.node)),
             target: Some(Arc::clone(&target)),

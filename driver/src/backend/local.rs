@@ -249,6 +249,9 @@ impl Backend for LocalBackend {
                     None => Finding::new(Verdict::Works, "user namespaces", "switched on, with subordinate ids"),
                     Some(suspect) => Finding::new(Verdict::Warning, "user namespaces", suspect),
                 });
+                let kernel = self.machine.kernel();
+                let slow = super::kernel::without_overlayfs(&kernel);
+                findings.extend(slow.map(|why| Finding::new(Verdict::Warning, "overlayfs", why)));
             }
             Err(error) => {
                 let finding = Finding::new(Verdict::Fails, "buildkitd", crate::report::chain(&error));

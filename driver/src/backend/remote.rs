@@ -1,8 +1,10 @@
-//! A `buildkitd` at a unix or TCP address that somebody else runs: never started and never stopped here.
+//! A `buildkitd` that somebody else runs, at an address, on another machine or in a container: never started and never
+//! stopped here.
 
 use std::io;
 use std::time::{Duration, Instant};
 
+use futures::StreamExt;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::watch;
 
@@ -14,12 +16,19 @@ use super::{
 use crate::builder::{Node, PodName, RemoteAddress};
 use crate::options::RemoteOptions;
 
-mod tls;
+mod command;
+mod process;
+pub(super) mod tls;
 
+use command::Line;
+use process::{CommandError, CommandStream};
 use tls::TlsError;
 
 /// How long a connection may take, and TLS on it once more: the fleet asks again when it fails.
 const CONNECT: Duration = Duration::from_secs(5);
+
+/// How long a command may take: it may ask name servers, jump over other machines, and prove who the user is.
+const COMMAND: Duration = Duration::from_secs(9);
 
 /// The one pod of a remote node.
 #[derive(Debug)]
@@ -49,12 +58,29 @@ enum RemoteError {
     },
     #[error("{address} did not answer in TLS in {} s", within.as_secs())]
     HandshakeTimedOut { address: RemoteAddress, within: Duration },
+    #[error("failed to reach {address}")]
+    Command {
+        address: RemoteAddress,
+        line: Line,
+        #[source]
+        source: CommandError,
+    },
     #[error("no TLS with {address}")]
     Tls {
         address: RemoteAddress,
         #[source]
         source: TlsError,
     },
+}
+
+impl RemoteError {
+    /// What the user can do about it, when that is known.
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Command { line, source, .. } => command::hint(line, &source.to_string()),
+            _ => None,
+        }
+    }
 }
 
 impl RemoteBackend {
@@ -91,8 +117,19 @@ impl RemoteBackend {
                     .map_err(|source| RemoteError::Connect { address: address(), source })?;
                 return self.secure(stream, host, within).await;
             }
+            RemoteAddress::Ssh(ssh) => return self.run(|within| command::by_ssh(ssh, within)).await,
+            RemoteAddress::Container(container) => return self.run(|_| command::in_container(container)).await,
         };
         connected.map_err(|source| RemoteError::Connect { address: address(), source })
+    }
+
+    async fn run(&self, line: impl FnOnce(Duration) -> Line) -> Result<Box<dyn ByteStream>, RemoteError> {
+        let within = COMMAND.min(self.options.timeout);
+        let line = line(within);
+        match CommandStream::open(&line, within).await {
+            Ok(stream) => Ok(Box::new(stream)),
+            Err(source) => Err(RemoteError::Command { address: self.address.clone(), line, source }),
+        }
     }
 
     async fn secure(&self, tcp: TcpStream, host: &str, within: Duration) -> Result<Box<dyn ByteStream>, RemoteError> {
@@ -112,14 +149,17 @@ impl RemoteBackend {
         match self.address {
             RemoteAddress::Unix(_) => Transport::Unix,
             RemoteAddress::Tcp { .. } => Transport::Tcp,
+            RemoteAddress::Ssh(_) => Transport::Ssh,
+            RemoteAddress::Container(_) => Transport::Container,
         }
     }
 }
 
 fn host(address: &RemoteAddress) -> Option<String> {
     match address {
-        RemoteAddress::Unix(_) => None,
+        RemoteAddress::Unix(_) | RemoteAddress::Container(_) => None,
         RemoteAddress::Tcp { host, .. } => Some(host.clone()),
+        RemoteAddress::Ssh(ssh) => Some(ssh.host().to_owned()),
     }
 }
 
@@ -148,11 +188,18 @@ impl Backend for RemoteBackend {
         }
     }
 
-    async fn logs(&self, pod: &PodName, _wanted: LogsWanted) -> Result<LogStream, LogsError> {
+    async fn logs(&self, pod: &PodName, wanted: LogsWanted) -> Result<LogStream, LogsError> {
         if *pod != self.pod {
             return Err(LogsError::Gone(pod.clone()));
         }
-        Err(LogsError::Unsupported(pod.clone()))
+        let RemoteAddress::Container(container) = &self.address else {
+            return Err(LogsError::Unsupported(pod.clone()));
+        };
+        let failed = |pod: PodName, source: super::BoxError| LogsError::Failed { pod, source };
+        let output = process::output(&command::logs(container, wanted));
+        let output = output.map_err(|error| failed(pod.clone(), error.into()))?;
+        let pod = pod.clone();
+        Ok(output.map(move |chunk| chunk.map_err(|error| failed(pod.clone(), error.into()))).boxed())
     }
 
     async fn delete(&self, _removal: Removal) -> Result<Removed, DeleteError> {
@@ -166,7 +213,13 @@ impl Backend for RemoteBackend {
                 let text = format!("{} in {}", self.address, span(begun.elapsed()));
                 Finding::new(Verdict::Works, self.transport().to_string(), text)
             }
-            Err(error) => Finding::new(Verdict::Fails, self.transport().to_string(), crate::report::chain(&error)),
+            Err(error) => {
+                let finding = Finding::new(Verdict::Fails, self.transport().to_string(), crate::report::chain(&error));
+                match error.hint() {
+                    Some(hint) => finding.hint(hint),
+                    None => finding,
+                }
+            }
         }]
     }
 }

@@ -15,7 +15,7 @@ pub(super) struct Given<'a> {
     /// Of the builder that exists already.
     pub(super) existing: Option<Driver>,
     /// A positional endpoint.
-    pub(super) endpoint: bool,
+    pub(super) endpoint: Option<&'a str>,
     /// `--kubeconfig`, absolute.
     pub(super) kubeconfig: Option<PathBuf>,
     /// `--context`
@@ -40,7 +40,7 @@ pub(super) fn choose(given: Given<'_>) -> Result<Choice, Failure> {
     let (driver, why) = match (given.driver, given.existing) {
         (Some(driver), _) => (driver, None),
         (None, Some(driver)) => (driver, None),
-        (None, None) if given.endpoint => (Driver::Remote, Some("an endpoint is given".to_owned())),
+        (None, None) if given.endpoint.is_some() => (Driver::Remote, Some("an endpoint is given".to_owned())),
         (None, None) if wants_cluster => (Driver::Kubernetes, None),
         (None, None) => match given.found {
             [] if given.in_cluster => (Driver::Kubernetes, Some("this is a pod of a cluster".to_owned())),
@@ -48,20 +48,25 @@ pub(super) fn choose(given: Given<'_>) -> Result<Choice, Failure> {
             found => (Driver::Kubernetes, Some(format!("found {}", joined(found)))),
         },
     };
-    if driver != Driver::Kubernetes {
+    let at_cluster = driver == Driver::Remote && given.endpoint.is_some_and(|endpoint| endpoint.starts_with("kube-"));
+    if driver != Driver::Kubernetes && !at_cluster {
         if wants_cluster {
-            return Err(Failure::usage(format!(
-                "--kubeconfig and --context are for the kubernetes driver, not {driver}"
-            )));
+            let but = match driver {
+                Driver::Remote => ", unless it has an endpoint kube-pod:// or kube-service://",
+                Driver::Kubernetes | Driver::Local => "",
+            };
+            let problem = format!("--kubeconfig and --context are for the kubernetes driver, not {driver}{but}");
+            return Err(Failure::usage(problem));
         }
         return Ok(Choice { driver, why, kubeconfig: None });
     }
     let paths = given.kubeconfig.map_or_else(|| given.found.to_vec(), |path| vec![path]);
-    if paths.is_empty() && !given.in_cluster {
+    // An endpoint may name a kubeconfig of its own.
+    if paths.is_empty() && !given.in_cluster && !at_cluster {
         return Err(Failure::usage("the kubernetes driver found no cluster: neither --kubeconfig nor $KUBECONFIG is given, there is no ~/.kube/config, and this is no pod of a cluster")
             .hint("without a cluster, `--driver local` runs buildkitd on this machine"));
     }
-    if paths.is_empty() && given.context.is_some() {
+    if paths.is_empty() && given.context.is_some() && !at_cluster {
         return Err(Failure::usage("--context needs a kubeconfig, and found none"));
     }
     let paths: Result<Vec<String>, Failure> = paths.iter().map(|path| utf8(path)).collect();
@@ -107,7 +112,7 @@ mod tests {
             (Given { driver: Some(Driver::Local), found: &found, ..none.clone() }, Driver::Local, None, None),
             (Given { existing: Some(Driver::Local), found: &found, ..none.clone() }, Driver::Local, None, None),
             (
-                Given { endpoint: true, found: &found, ..none.clone() },
+                Given { endpoint: Some("tcp://h:1"), found: &found, ..none.clone() },
                 Driver::Remote,
                 Some("an endpoint is given"),
                 None,
@@ -128,6 +133,24 @@ mod tests {
             let choice = choose(given.clone()).expect("a choice");
             assert_eq!(choice, Choice { driver, why: why.map(str::to_owned), kubeconfig: wanted }, "{given:?}");
         }
+    }
+
+    #[test]
+    fn an_address_in_a_cluster_comes_with_the_kubeconfig() {
+        let found = [PathBuf::from("/h/.kube/config")];
+        for (endpoint, context, wanted) in [
+            ("kube-pod://b", None, kubeconfig("/h/.kube/config", "")),
+            ("kube-service://b:1", Some("dev"), kubeconfig("/h/.kube/config", "dev")),
+            ("ssh://h", None, None),
+        ] {
+            let context = context.map(str::to_owned);
+            let given = Given { endpoint: Some(endpoint), context, found: &found, ..Given::default() };
+            let choice = choose(given).unwrap();
+            assert_eq!((choice.driver, choice.kubeconfig), (Driver::Remote, wanted), "{endpoint}");
+        }
+        // The address itself may name a file.
+        let bare = choose(Given { endpoint: Some("kube-pod://b?kubeconfig=/k"), ..Given::default() }).unwrap();
+        assert_eq!(bare.kubeconfig, Some(Kubeconfig::default()));
     }
 
     #[test]

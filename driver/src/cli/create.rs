@@ -89,7 +89,8 @@ pub(super) struct Args {
     /// With --leave: keep the volumes of the node's pods, which a later node of its name takes up again
     #[arg(long, requires = "leave")]
     pub(super) keep_state: bool,
-    /// The address of a buildkitd for the remote driver: unix:///path or tcp://host:port
+    /// The address of a buildkitd for the remote driver: unix://, tcp://, ssh://, docker-container://, kube-pod:// or
+    /// kube-service://, as docs/cli.md has them
     pub(super) endpoint: Option<String>,
     /// The command is buildx's: a builder that buildx does not know is none.
     #[arg(skip)]
@@ -200,7 +201,7 @@ fn request(
     let choice = choose(Given {
         driver,
         existing,
-        endpoint: args.endpoint.is_some(),
+        endpoint: args.endpoint.as_deref(),
         kubeconfig,
         context: args.context,
         found: context.settings.kubeconfig(),

@@ -19,7 +19,11 @@ mod page;
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The builder; without it, $BUILDFLEET_BUILDER or the current one
+    #[arg(conflicts_with = "driver_opt")]
     builder: Option<String>,
+    /// Without a builder: check what a new one with these options of the driver would need, as in rootless=true
+    #[arg(long, value_name = "KEY=VALUE,...")]
+    driver_opt: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -45,7 +49,10 @@ struct Section {
 
 pub(super) async fn run(args: Args, context: &Context) -> Result<(), Failure> {
     let mut client = context.client().await?;
-    let builder = meant(&mut client, context, args.builder).await?;
+    let builder = match args.driver_opt.is_empty() {
+        true => meant(&mut client, context, args.builder).await?,
+        false => None,
+    };
     let mut sections =
         vec![Section { title: "This machine".to_owned(), findings: machine(&mut client, context).await? }];
     match &builder {
@@ -67,7 +74,7 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<(), Failure> {
                 sections.push(Section { title, findings: own });
             }
         }
-        None => sections.push(planned(&mut client, context).await?),
+        None => sections.push(planned(&mut client, context, args.driver_opt).await?),
     }
     let name = builder.as_ref().map(|builder| builder.name.as_str()).unwrap_or_default();
     match context.format {
@@ -102,11 +109,11 @@ async fn meant(client: &mut Client, context: &Context, given: Option<String>) ->
 }
 
 /// What a new builder would need, by the choice that `create` would make.
-async fn planned(client: &mut Client, context: &Context) -> Result<Section, Failure> {
+async fn planned(client: &mut Client, context: &Context, driver_opt: Vec<String>) -> Result<Section, Failure> {
     let choice =
         choose(Given { found: context.settings.kubeconfig(), in_cluster: context.in_cluster(), ..Given::default() })?;
-    let request =
-        ExamineRequest { builder: String::new(), driver: choice.driver.to_string(), kubeconfig: choice.kubeconfig };
+    let (driver, kubeconfig) = (choice.driver.to_string(), choice.kubeconfig);
+    let request = ExamineRequest { builder: String::new(), driver, kubeconfig, driver_opt };
     let findings = client.examine(request).await?;
     let why = choice.why.map(|why| format!(": {why}")).unwrap_or_default();
     Ok(Section { title: format!("A new builder, by the {} driver{why}", choice.driver), findings })

@@ -1,4 +1,4 @@
-//! `buildfleet export`: gives builders to docker buildx's kubernetes driver, with the pods that they have.
+//! `buildfleet export`: gives builders to docker buildx's kubernetes and remote drivers, with the pods that they have.
 
 use std::path::{Path, PathBuf};
 
@@ -9,20 +9,21 @@ use serde_json::Value;
 use super::Context;
 use super::client::Client;
 use super::failure::Failure;
+use super::import::read::REMOTE;
 use super::import::{Moved, aside, backup, each, replace, store};
 use super::progress::quietly;
 use crate::report;
 
 mod compose;
 
-/// Give builders to docker buildx's own kubernetes driver; their pods and caches stay, and this daemon forgets them
+/// Give builders to docker buildx's own kubernetes and remote drivers; their pods and caches stay, and this daemon forgets them
 ///
 /// One that was imported becomes what it was. Options that docker buildx does not know are left out, and named.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[arg(required_unless_present = "all")]
     names: Vec<String>,
-    /// Every builder of which all nodes are of the kubernetes driver
+    /// Every builder of which all nodes are of the kubernetes driver, or all of the remote one
     #[arg(long, conflicts_with = "names")]
     all: bool,
     /// Only say what would be given, and what cannot be
@@ -36,7 +37,7 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<(), Failure> {
     let mut builders = Vec::new();
     if args.all {
         for builder in client.list().await? {
-            if builder.driver == compose::DRIVER {
+            if [compose::DRIVER, REMOTE].contains(&builder.driver.as_str()) {
                 builders.push(builder);
             } else {
                 context.info(&format!(

@@ -1,4 +1,4 @@
-//! `buildfleet import`: takes builders of buildx's kubernetes driver over, whose pods go on as they are.
+//! `buildfleet import`: takes builders of buildx's kubernetes and remote drivers over, whose pods go on as they are.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -18,13 +18,13 @@ use super::progress::quietly;
 use crate::report;
 use crate::settings::Process;
 
-mod read;
+pub(super) mod read;
 pub(super) mod replace;
 
 /// How long pods that run may take to say their platforms. Without them, buildx is told those that are expected.
 const PLATFORMS: Duration = Duration::from_secs(5);
 
-/// Take over builders of docker buildx's kubernetes driver: their pods and caches stay, and `export` gives them back
+/// Take over builders of docker buildx's kubernetes and remote drivers: their pods and caches stay, and `export` gives them back
 ///
 /// Each keeps its name, nodes, options, platforms and flags. In docker buildx it becomes one of `remote` nodes at our sockets.
 #[derive(Debug, clap::Args)]
@@ -139,6 +139,10 @@ async fn one(
     instance: Instance,
     dry_run: bool,
 ) -> Result<Moved, Failure> {
+    let runtime_dir = PathBuf::from(client.version().await?.runtime_dir);
+    if instance.is_ours(&runtime_dir) {
+        return Err(Failure::other("it is buildfleet's already: its nodes are sockets of this daemon"));
+    }
     let requests = read::requests(&instance, given).map_err(|reasons| Failure::other(reasons.join("\n")))?;
     // All nodes are looked at before anything is made of one.
     let mut planned = Vec::new();

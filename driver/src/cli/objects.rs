@@ -29,6 +29,11 @@ pub(super) struct Cluster {
 }
 
 impl Cluster {
+    /// Whether the user says which one.
+    pub(super) fn is_named(&self) -> bool {
+        self.kubeconfig.is_some() || self.context.is_some()
+    }
+
     /// Where the daemon finds it.
     pub(super) fn kubeconfig(&self, context: &Context) -> Result<Option<Kubeconfig>, Failure> {
         let kubeconfig = self.kubeconfig.as_ref().map(std::path::absolute).transpose();

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::backend::kubernetes::jobs::Jobs;
-use crate::backend::kubernetes::{AttachedBackend, KubernetesBackend, KubernetesNode, resolve_context};
+use crate::backend::kubernetes::{AttachedBackend, Attachment, KubernetesBackend, KubernetesNode, resolve_context};
 use crate::backend::local::LocalBackend;
 use crate::backend::remote::RemoteBackend;
 use crate::backend::{ApplyError, Installation, Preview, SharedBackend};
@@ -84,6 +84,11 @@ impl Backends for AllBackends {
         match (node.endpoint.clone(), options.clone()) {
             (Endpoint::Attached { context, to }, DriverOptions::Kubernetes(options)) => {
                 let (name, namespace) = (node.name.clone(), options.namespace);
+                Arc::new(AttachedBackend::start(name, Attachment::to(&to), context, namespace, self.api_server()))
+            }
+            (Endpoint::Cluster { context, at }, DriverOptions::Remote(options)) => {
+                let (name, namespace) = (node.name.clone(), at.namespace().map(str::to_owned));
+                let to = Attachment::at(&at, &options);
                 Arc::new(AttachedBackend::start(name, to, context, namespace, self.api_server()))
             }
             (Endpoint::Local, DriverOptions::Local(options)) => {

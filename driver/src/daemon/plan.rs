@@ -7,12 +7,13 @@ use buildfleet_proto::fleet::CreateRequest;
 use super::backends::Located;
 use super::words;
 use crate::builder::{
-    AttachTarget, Builder, BuilderName, BuildkitdConfig, Driver, DriverOpts, Endpoint, EndpointError, Node, NodeName,
-    Platform,
+    Address, AttachTarget, Builder, BuilderName, BuildkitdConfig, Driver, DriverOpts, Endpoint, EndpointError, Node,
+    NodeName, Platform,
 };
 use crate::options::{DriverOptions, split_driver_opts};
 
 mod error;
+mod remote;
 
 pub(super) use error::PlanError;
 
@@ -163,7 +164,11 @@ impl Asked {
         if let (Some(to), Some(Node { name, endpoint: Endpoint::Kubernetes(_), .. })) = (&to, old) {
             return Err(PlanError::Attached { node: name.clone(), to: to.clone() });
         }
-        let endpoint = self.endpoint(driver, old, existing, locate).map(|endpoint| attached(endpoint, to.clone()));
+        let endpoint = self.endpoint(driver, old, existing, locate);
+        if let Some(endpoint) = &endpoint {
+            self.problems.extend(remote::problems(endpoint, &self.opts, old.map(|old| &old.driver_opts)));
+        }
+        let endpoint = endpoint.map(|endpoint| attached(endpoint, to.clone()));
         if to.is_some() && driver != Driver::Kubernetes {
             self.problems.push(format!("--attach is for the kubernetes driver, not for {driver}"));
         }
@@ -268,9 +273,14 @@ impl Asked {
     ) -> Option<Endpoint> {
         let given = self.endpoint.take();
         let found = match (driver, given, old) {
-            (Driver::Remote, Some(given), _) => {
-                given.parse().map(Endpoint::Remote).map_err(|error: EndpointError| error.to_string())
-            }
+            (Driver::Remote, Some(given), _) => match given.parse() {
+                Ok(Address::Remote(address)) => Ok(Endpoint::Remote(address)),
+                Ok(Address::Cluster(at)) => {
+                    let (paths, context) = (std::mem::take(&mut self.paths), self.context.take());
+                    remote::fixed(at, paths, context, locate)
+                }
+                Err(error) => Err(EndpointError::to_string(&error)),
+            },
             (Driver::Remote, None, None) => Err(EndpointError::Missing.to_string()),
             (_, Some(endpoint), _) => Err(EndpointError::Unwanted { driver, endpoint }.to_string()),
             (_, None, Some(old)) => {
@@ -294,7 +304,9 @@ impl Asked {
             .flat_map(|builder| &builder.nodes)
             .filter(|node| Some(&node.name) != old.map(|old| &old.name));
         match found {
-            Ok(endpoint @ Endpoint::Remote(_)) if others.clone().any(|node| node.endpoint == endpoint) => {
+            Ok(endpoint @ (Endpoint::Remote(_) | Endpoint::Cluster { .. }))
+                if others.clone().any(|node| node.endpoint == endpoint) =>
+            {
                 self.problems.push("another node of the builder has this endpoint already".to_owned());
                 None
             }

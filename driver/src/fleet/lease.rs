@@ -146,6 +146,9 @@ fn lost_by(name: &PodName, transport: Transport, certain: bool) -> Fate {
         Transport::PortForward | Transport::Exec => {
             format!("went through the API server ({transport}); the pod itself may run")
         }
+        Transport::Ssh | Transport::Container => {
+            format!("went through a command ({transport}); the pod itself may run")
+        }
         Transport::PodIp | Transport::Unix | Transport::Tcp => "still runs".to_owned(),
     };
     Fate { text: format!("lost the connection to pod {name}, which {how}"), certain }

@@ -48,7 +48,7 @@ impl Judge {
     fn of(transport: Transport) -> Self {
         match transport {
             Transport::PodIp | Transport::Tcp => Self::Kernel,
-            Transport::PortForward | Transport::Exec => Self::Ourselves,
+            Transport::PortForward | Transport::Exec | Transport::Ssh | Transport::Container => Self::Ourselves,
             Transport::Unix => Self::Nobody,
         }
     }

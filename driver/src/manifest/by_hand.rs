@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{
     ContainerPort, Pod, PodSpec, PodTemplateSpec, SecretVolumeSource, Service, ServicePort, ServiceSpec,
 };
@@ -9,9 +10,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{TLS_PORT, Workload, patch, pod};
+use super::{JobBuild, TLS_PORT, Workload, patch, pod};
 use crate::builder::{Endpoint, KubeContext, Node, NodeName};
-use crate::options::{HandKind, HandOptions, KubernetesOptions};
+use crate::options::{APP_LABEL, HandKind, HandOptions, KubernetesOptions};
 
 mod policy;
 #[cfg(test)]
@@ -32,6 +33,8 @@ pub struct ByHand<'a> {
     pub network_policy: bool,
     /// Whether Prometheus finds the metrics by annotations.
     pub prometheus: bool,
+    /// What a Job builds.
+    pub build: &'a JobBuild,
 }
 
 /// The objects of a set, in the order in which they are applied. None of them is a Secret.
@@ -43,7 +46,8 @@ pub fn by_hand(set: &ByHand<'_>) -> Vec<Value> {
     }
     objects.extend(set.service().map(|service| value(&service)));
     objects.push(match set.kind {
-        HandKind::Pod | HandKind::Job => value(&set.pod(&node)),
+        HandKind::Pod => value(&set.pod(&node)),
+        HandKind::Job => value(&set.job(&node)),
         HandKind::Deployment => set.workload(Workload::Deployment(super::deployment(&node, set.kubernetes(), "", 1))),
         HandKind::StatefulSet => {
             set.workload(Workload::StatefulSet(super::stateful_set(&node, set.kubernetes(), "", 1)))
@@ -84,16 +88,20 @@ impl ByHand<'_> {
         }
     }
 
-    /// Nothing of it is by what `gc` finds what daemons have made.
+    /// Nothing of it is by what `gc` finds what daemons have made. Without the label that finds builders: a Job may have the
+    /// name of one.
     fn labels(&self) -> BTreeMap<String, String> {
-        let name = self.object_name();
-        let known = [("name", "buildkitd"), ("instance", &name), ("component", "builder")];
+        let (name, is_job) = (self.object_name(), self.kind == HandKind::Job);
+        let (of, component) = if is_job { ("buildkit", "build") } else { ("buildkitd", "builder") };
+        let known = [("name", of), ("instance", &name), ("component", component)];
         let known = known.map(|(label, value)| (format!("app.kubernetes.io/{label}"), value.to_owned()));
-        known.into_iter().chain(self.selected()).collect()
+        known.into_iter().chain((!is_job).then(|| self.selected()).into_iter().flatten()).collect()
     }
 
+    /// What the pods are found by.
     fn selected(&self) -> BTreeMap<String, String> {
-        BTreeMap::from([(crate::options::APP_LABEL.to_owned(), self.object_name())])
+        let label = if self.kind == HandKind::Job { "batch.kubernetes.io/job-name" } else { APP_LABEL };
+        BTreeMap::from([(label.to_owned(), self.object_name())])
     }
 
     fn metadata(&self) -> ObjectMeta {
@@ -135,6 +143,15 @@ impl ByHand<'_> {
         let PodTemplateSpec { metadata, spec } = self.of_pods(pod::template(node, self.kubernetes()));
         let metadata = ObjectMeta { annotations: metadata.and_then(|it| it.annotations), ..self.decorated() };
         Pod { metadata, spec, status: None }
+    }
+
+    fn job(&self, node: &Node) -> Job {
+        let mut job = super::job(node, self.kubernetes(), "", self.build).job;
+        job.metadata = self.decorated();
+        if let Some(spec) = &mut job.spec {
+            spec.template = self.of_pods(std::mem::take(&mut spec.template));
+        }
+        job
     }
 
     fn workload(&self, mut workload: Workload) -> Value {

@@ -213,7 +213,7 @@ mod tests {
     use super::*;
 
     fn parse(kind: HandKind, mode: Option<HandMode>, tls: Option<&str>, opts: &str) -> Result<HandOptions, String> {
-        let opts: Vec<String> = opts.split(' ').filter(|opt| !opt.is_empty()).map(str::to_owned).collect();
+        let opts: Vec<String> = opts.split('|').filter(|opt| !opt.is_empty()).map(str::to_owned).collect();
         let given = HandGiven { kind, mode, namespace: None, tls_secret: tls, budget: None, driver_opts: &opts };
         parse_by_hand(&given).map_err(|errors| errors.to_string())
     }
@@ -230,11 +230,11 @@ mod tests {
             (Job, "storageclass=fast", "only a statefulset has volumes"),
             (Job, "drain-timeout=1h", "ends with its build"),
             (Job, "transport=exec", "serves that build alone"),
-            (Pod, "manifest-patch={spec:{}}", "a workload with a template"),
+            (Pod, "manifest-patch={spec: {}}", "a workload with a template"),
             (Pod, "poddisruptionbudget=maxUnavailable=1", "only minAvailable with a number"),
             (Pod, "poddisruptionbudget=minAvailable=50%", "only minAvailable with a number"),
             (Pod, "transport=pod-ip", "needs --tls-secret"),
-            (StatefulSet, "manifest-patch={spec:{strategy:{type:Recreate}}}", "`spec.strategy` is no field"),
+            (StatefulSet, "manifest-patch={spec: {strategy: {type: Recreate}}}", "`spec.strategy` is no field"),
             (Deployment, "rotless=true", "unknown"),
         ] {
             let error = parse(kind, None, None, opt).unwrap_err();
@@ -243,8 +243,8 @@ mod tests {
         for (kind, opt) in [
             (Pod, "poddisruptionbudget=minAvailable=1"),
             (StatefulSet, "replicas=3,persistent-volume-claim.requests.storage=1Gi,storageclass=fast"),
-            (StatefulSet, "manifest-patch={spec:{updateStrategy:{type:OnDelete}}}"),
-            (Deployment, "manifest-patch={spec:{strategy:{type:Recreate}}}"),
+            (StatefulSet, "manifest-patch={spec: {updateStrategy: {type: OnDelete}}}"),
+            (Deployment, "manifest-patch={spec: {strategy: {type: Recreate}}}"),
             (Deployment, "transport=exec"),
             (Job, "requests.cpu=1,nodeselector=disk=ssd,serviceaccount=builder"),
         ] {

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::OptionError;
 use super::table::{Entry, OptionKey, Read};
 use super::value;
+use super::{LoadBalance, OptionError, TransportChoice};
 
 /// Options of the `remote` driver, with buildx's spelling of keys: `cacert`, `cert`, `key`, `servername`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,11 +13,13 @@ pub struct RemoteOptions {
     pub(crate) timeout: Duration,
     pub(crate) retry: bool,
     pub(crate) tls: Option<RemoteTls>,
+    pub(crate) loadbalance: LoadBalance,
+    pub(crate) transport: TransportChoice,
     /// Whether buildx loads what has no output.
     pub(crate) default_load: bool,
 }
 
-/// TLS files for `tcp://`.
+/// TLS files for `tcp://` and `kube-service://`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RemoteTls {
     pub(crate) ca: PathBuf,
@@ -35,13 +37,15 @@ pub(super) struct Given {
     cert: Option<PathBuf>,
     key: Option<PathBuf>,
     servername: Option<String>,
+    loadbalance: LoadBalance,
+    transport: TransportChoice,
     default_load: bool,
 }
 
 /// As long as buildx waits for a remote `buildkitd`.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-pub(super) static KEYS: [Entry<Given>; 7] = [
+pub(super) static KEYS: [Entry<Given>; 9] = [
     Entry {
         key: OptionKey {
             name: "timeout",
@@ -66,7 +70,7 @@ pub(super) static KEYS: [Entry<Given>; 7] = [
             name: "cacert",
             accepts: "an absolute path",
             default: "no TLS",
-            doc: "The certificate authority, in PEM, that the `buildkitd` at a `tcp://` endpoint is checked against.",
+            doc: "The certificate authority, in PEM, that the `buildkitd` at a `tcp://` or `kube-service://` endpoint is checked against.",
         },
         read: Read::One(|given, text| value::path(text).map(|value| given.cacert = value)),
     },
@@ -99,6 +103,31 @@ pub(super) static KEYS: [Entry<Given>; 7] = [
     },
     Entry {
         key: OptionKey {
+            name: "loadbalance",
+            accepts: value::LOADBALANCE,
+            default: "sticky",
+            doc: "Which of the pods behind a `kube-service://` endpoint gets a build, as for the kubernetes driver.",
+        },
+        read: Read::One(|given, text| value::loadbalance(text).map(|value| given.loadbalance = value)),
+    },
+    Entry {
+        key: OptionKey {
+            name: "transport",
+            accepts: "auto, pod-ip or port-forward",
+            default: "auto",
+            doc: "How the port of a pod behind a `kube-service://` endpoint is reached. auto takes the first that answers, in this order.",
+        },
+        read: Read::One(|given, text| {
+            let choice = value::transport(text)?;
+            if choice == TransportChoice::Exec {
+                return Err(value::ValueError::Word(text.to_owned()));
+            }
+            given.transport = choice;
+            Ok(())
+        }),
+    },
+    Entry {
+        key: OptionKey {
             name: "default-load",
             accepts: value::BOOLEAN,
             default: "false",
@@ -123,6 +152,8 @@ impl Given {
             timeout: self.timeout.unwrap_or(TIMEOUT),
             retry: self.retry.unwrap_or(true),
             tls,
+            loadbalance: self.loadbalance,
+            transport: self.transport,
             default_load: self.default_load,
         }
     }

@@ -28,8 +28,9 @@ mod tries;
 
 use tries::{DELIVERED, NotBegun, given_up, limit, not_again};
 
-/// A pod that lives on although the connection to it was lost needs a moment to give up the build that it had.
-const LET_GO: Duration = Duration::from_secs(1);
+/// A pod that lives on although the connection to it was lost gives up the build that it had, and takes none of the same ref for
+/// ten seconds more (`solver/jobs.go`, v0.33): a client may still ask for the progress of the one that ended.
+const LET_GO: Duration = Duration::from_secs(11);
 
 /// A client opens its session beside its Solve; what it says of the context should not be missed by a hair.
 const SESSION: Duration = Duration::from_millis(200);

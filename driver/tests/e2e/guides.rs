@@ -23,8 +23,17 @@ use crate::support::tools::cluster;
 const INTERNAL: &str = "registry.internal.example.com";
 
 /// Each is the name of a page and has a test.
-const GUIDES: [&str; 7] =
-    ["first-build", "multi-arch", "ci", "shared-team-builder", "rootless", "private-registries", "troubleshooting"];
+const GUIDES: [&str; 9] = [
+    "first-build",
+    "multi-arch",
+    "ci",
+    "shared-team-builder",
+    "rootless",
+    "private-registries",
+    "troubleshooting",
+    "builds-as-jobs",
+    "buildkit-by-hand",
+];
 
 #[test]
 fn the_readme() {
@@ -58,8 +67,18 @@ fn builds_without_root() {
 }
 
 #[test]
+fn pods_that_are_one_s_own() {
+    follow("buildkit-by-hand");
+}
+
+#[test]
 fn registries_that_want_a_password() {
     follow("private-registries");
+}
+
+#[test]
+fn builds_as_jobs() {
+    follow("builds-as-jobs");
 }
 
 #[test]
@@ -164,6 +183,7 @@ impl<'a> Place<'a> {
             ("registry.example.com", host.clone()),
             (INTERNAL, host),
             ("--namespace builds", format!("--namespace {namespace}")),
+            ("?namespace=builds", format!("?namespace={namespace}")),
             ("--driver local", format!("--driver local {config}")),
             (
                 "BUILDFLEET_CI_NAMESPACE=builds",

@@ -12,16 +12,20 @@
 //! A program or cluster that is missing fails a test; none is skipped.
 
 mod builds;
+mod certs;
 mod ci;
 mod cli;
 mod compose;
+mod connect;
 mod front;
 mod guides;
 mod h2spec;
+mod hand;
 mod jobs;
 mod kube;
 mod local;
 mod package;
+mod pick;
 mod plugin;
 mod records;
 mod remote;

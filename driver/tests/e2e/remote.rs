@@ -83,6 +83,10 @@ impl Buildkitd {
         });
         Self(running)
     }
+
+    pub(crate) fn runs(&mut self) -> bool {
+        self.0.runs()
+    }
 }
 
 impl Drop for Buildkitd {
@@ -97,7 +101,7 @@ impl Drop for Buildkitd {
 }
 
 /// Free a moment ago, which has to do.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     listener.local_addr().expect("a port").port()
 }

@@ -21,7 +21,7 @@ mod errors;
 mod files;
 mod frontend;
 mod git;
-mod load;
+pub(crate) mod load;
 mod monitor;
 mod pods;
 mod policy;

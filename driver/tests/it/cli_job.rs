@@ -317,3 +317,46 @@ async fn jobs_are_listed_read_waited_for_and_removed_by_their_names() {
         ]
     );
 }
+
+#[tokio::test]
+async fn bash_completes_the_names_of_jobs_where_one_is_meant() {
+    let machine = machine();
+    machine.jobs.has(job("first", JobState::JobRunning));
+    machine.jobs.has(job("second", JobState::JobRunning));
+    let script = machine.run("completion bash").await.stdout;
+    let file = format!("{}/script", machine.home());
+    std::fs::write(&file, script).expect("ours");
+    let program = env!("CARGO_BIN_EXE_buildfleet");
+    for (words, wanted) in [
+        ("job logs fi", "first"),
+        ("job rm --namespace builds first s", "second"),
+        ("job attach x", ""),
+        ("job att", "attach"),
+        ("job logs --fol", "--follow"),
+    ] {
+        let count = words.split(' ').count();
+        let asking = format!(
+            "buildfleet() {{ {program} \"$@\"; }}; source {file}; COMP_WORDS=(buildfleet {words}); COMP_CWORD={count}; \
+             $(complete -p buildfleet | sed 's/.*-F \\([a-z_]*\\).*/\\1/') buildfleet {} {}; echo ${{COMPREPLY[*]}}",
+            words.rsplit(' ').next().unwrap_or_default(),
+            words.rsplit(' ').nth(1).unwrap_or_default(),
+        );
+        let mut bash = tokio::process::Command::new("bash");
+        bash.args(["-c", &asking]).env("HOME", machine.home()).env("BUILDFLEET_RUNTIME_DIR", machine.run_dir());
+        let output = bash.env_remove("KUBECONFIG").output().await.expect("bash is there");
+        assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), wanted, "{words}: {output:?}");
+    }
+    assert_eq!(machine.jobs.asked(), ["list ", "list builds", "list "]);
+}
+
+#[tokio::test]
+async fn other_shells_ask_for_the_names_as_well() {
+    let machine = Machine::new();
+    for (shell, wanted) in [("zsh", 5), ("fish", 1)] {
+        let script = machine.run(&format!("completion {shell}")).await.stdout;
+        assert!(script.contains("buildfleet -q job ls --format '{{.Name}}'"), "{shell}");
+        let used =
+            script.matches(if shell == "zsh" { ":_buildfleet_jobs'" } else { "from logs wait attach cancel rm\" -f" });
+        assert_eq!(used.count(), wanted, "{shell}");
+    }
+}

@@ -37,6 +37,7 @@ mod kubernetes_jobs_ends;
 mod kubernetes_objects;
 mod kubernetes_shared;
 mod local;
+mod pick;
 mod proxy;
 mod proxy_ends;
 mod remote;

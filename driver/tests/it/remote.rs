@@ -42,14 +42,14 @@ fn far() -> PodName {
 }
 
 /// A certificate authority, and what it has signed.
-struct Authority {
+pub(crate) struct Authority {
     directory: tempfile::TempDir,
     issuer: Issuer<'static, KeyPair>,
     ca: rcgen::Certificate,
 }
 
 impl Authority {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -67,14 +67,19 @@ impl Authority {
         self.path(name).display().to_string()
     }
 
-    fn sign(&self, name: &str) -> (rcgen::Certificate, KeyPair) {
+    pub(crate) fn sign(&self, name: &str) -> (rcgen::Certificate, KeyPair) {
         let key = KeyPair::generate().unwrap();
         let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
         (params.signed_by(&key, &self.issuer).unwrap(), key)
     }
 
+    /// Its certificate.
+    pub(crate) fn pem(&self) -> String {
+        self.ca.pem()
+    }
+
     /// Files of a client, and the options that name them.
-    fn client(&self) -> Vec<(&'static str, String)> {
+    pub(crate) fn client(&self) -> Vec<(&'static str, String)> {
         let (certificate, key) = self.sign("client");
         std::fs::write(self.path("cert.pem"), certificate.pem()).unwrap();
         std::fs::write(self.path("key.pem"), key.serialize_pem()).unwrap();

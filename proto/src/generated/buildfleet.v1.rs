@@ -401,6 +401,9 @@ pub struct ExamineRequest {
     /// For a new builder of the kubernetes driver.
     #[prost(message, optional, tag = "3")]
     pub kubeconfig: ::core::option::Option<Kubeconfig>,
+    /// Of a new builder.
+    #[prost(string, repeated, tag = "4")]
+    pub driver_opt: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ExamineResponse {

@@ -2,85 +2,45 @@
 //!
 //! They are made when the node's Secret is, and hold for two years; an `apply` within the last 30 days makes new ones.
 
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::jiff::Timestamp;
-use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, date_time_ymd,
-};
-
 use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto::ring, version};
 
 use crate::backend::BoxError;
+use crate::certificates::{self, Authority, ClientPair, Purpose, SignError, SubjectName, Text, Validity, Versions};
 use crate::manifest::{CertificateSet, NOT_AFTER_ANNOTATION, TLS_SERVER_NAME};
 
 const LIFETIME: Duration = Duration::from_secs(2 * 365 * 24 * 60 * 60);
-/// Old enough for a pod whose clock is behind ours.
-const BACKDATED: Duration = Duration::from_secs(60 * 60);
-/// How long before their end certificates are replaced.
-const RENEWED_BEFORE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// Makes a new set that holds from `now`.
-pub(super) fn generate(node: &str, now: SystemTime) -> Result<CertificateSet, rcgen::Error> {
-    let since_epoch = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    // Whole seconds, as X.509 counts.
-    let since_epoch = Duration::from_secs(since_epoch.as_secs());
-    let epoch = date_time_ymd(1970, 1, 1);
-    let not_before = epoch + since_epoch.saturating_sub(BACKDATED);
-    let not_after = epoch + since_epoch + LIFETIME;
-    let params = |common_name: &str, names: Vec<String>| {
-        let mut params = CertificateParams::new(names)?;
-        params.distinguished_name = DistinguishedName::new();
-        params.distinguished_name.push(DnType::CommonName, common_name);
-        params.not_before = not_before;
-        params.not_after = not_after;
-        Ok::<_, rcgen::Error>(params)
-    };
-    let key = || KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256);
-
-    let mut authority = params(&format!("buildfleet node {node}"), Vec::new())?;
-    authority.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    authority.key_usages = vec![KeyUsagePurpose::KeyCertSign];
-    // The key lives until the end of this function: nobody can sign a third certificate.
-    let authority = CertifiedIssuer::self_signed(authority, key()?)?;
-
-    let leaf = |name: &str, names: Vec<String>, usage: ExtendedKeyUsagePurpose| {
-        let mut leaf = params(name, names)?;
-        leaf.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        leaf.extended_key_usages = vec![usage];
-        leaf.use_authority_key_identifier_extension = true;
-        let key = key()?;
-        Ok::<_, rcgen::Error>((leaf.signed_by(&key, &authority)?.pem(), key.serialize_pem()))
-    };
-    let (daemon_cert, daemon_key) =
-        leaf("buildkitd", vec![TLS_SERVER_NAME.to_owned()], ExtendedKeyUsagePurpose::ServerAuth)?;
-    let (client_cert, client_key) = leaf("buildfleet", Vec::new(), ExtendedKeyUsagePurpose::ClientAuth)?;
+pub(super) fn generate(node: &str, now: SystemTime) -> Result<CertificateSet, SignError> {
+    let validity = Validity::starting(now, LIFETIME);
+    // Its key lives until the end of this function: nobody can sign a third certificate.
+    let authority = Authority::create(&format!("buildfleet node {node}"), validity)?;
+    let name = SubjectName::Dns(TLS_SERVER_NAME.to_owned());
+    let daemon = authority.sign("buildkitd", &[name], Purpose::Server, validity)?;
+    let client = authority.sign("buildfleet", &[], Purpose::Client, validity)?;
     Ok(CertificateSet {
-        ca: authority.pem(),
-        daemon_cert,
-        daemon_key,
-        client_cert,
-        client_key,
-        not_after: rfc3339(since_epoch + LIFETIME),
+        ca: authority.certificate().to_owned(),
+        daemon_cert: daemon.certificate,
+        daemon_key: daemon.key,
+        client_cert: client.certificate,
+        client_key: client.key,
+        not_after: rfc3339(validity.not_after()),
     })
 }
 
-fn rfc3339(since_epoch: Duration) -> String {
-    let seconds = i64::try_from(since_epoch.as_secs()).unwrap_or(i64::MAX);
-    Timestamp::from_second(seconds).unwrap_or(Timestamp::MAX).to_string()
+fn rfc3339(time: SystemTime) -> String {
+    Timestamp::try_from(time).unwrap_or(Timestamp::MAX).to_string()
 }
 
 /// Whether certificates that end at `not_after` should be replaced now. What is no time is replaced too.
 pub(super) fn is_due(not_after: &str, now: SystemTime) -> bool {
     let Ok(end) = not_after.parse::<Timestamp>() else { return true };
-    SystemTime::from(end) < now + RENEWED_BEFORE
+    certificates::is_due(SystemTime::from(end), now)
 }
 
 /// The set in a Secret, if it is whole.
@@ -102,32 +62,32 @@ pub(super) fn from_secret(secret: &Secret) -> Option<CertificateSet> {
     })
 }
 
-/// TLS 1.3 alone: both ends are ours. ALPN is what a gRPC server asks for.
+fn text<'a>(pem: &'a str, key: &str) -> Text<'a> {
+    Text { text: pem.as_bytes(), place: format!("{key} of the node's certificates") }
+}
+
+/// TLS as a daemon speaks it with the node's pods.
 pub(super) fn connector(certificates: &CertificateSet) -> Result<TlsConnector, BoxError> {
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(certificates.ca.as_bytes()) {
-        roots.add(certificate?)?;
-    }
-    let chain = CertificateDer::pem_slice_iter(certificates.client_cert.as_bytes()).collect::<Result<Vec<_>, _>>()?;
-    let key = PrivateKeyDer::from_pem_slice(certificates.client_key.as_bytes())?;
-    let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_protocol_versions(&[&version::TLS13])?
-        .with_root_certificates(roots)
-        .with_client_auth_cert(chain, key)?;
-    config.alpn_protocols = vec![b"h2".to_vec()];
-    Ok(TlsConnector::from(Arc::new(config)))
+    let client = ClientPair {
+        certificate: text(&certificates.client_cert, "client-cert.pem"),
+        key: text(&certificates.client_key, "client-key.pem"),
+    };
+    Ok(certificates::connector(&text(&certificates.ca, "ca.pem"), Some(&client), Versions::Newest)?)
 }
 
 #[cfg(test)]
 mod tests {
     use std::io;
+    use std::sync::Arc;
 
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio_rustls::TlsAcceptor;
-    use tokio_rustls::rustls::ServerConfig;
-    use tokio_rustls::rustls::pki_types::ServerName;
+    use tokio_rustls::rustls::crypto::ring;
+    use tokio_rustls::rustls::pki_types::pem::PemObject;
+    use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
     use tokio_rustls::rustls::server::WebPkiClientVerifier;
+    use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 
     use super::*;
 
@@ -207,7 +167,7 @@ mod tests {
         // Another name than the one that is agreed on.
         assert!(echo(&ours, &ours, "kubernetes.default.svc").await.is_err());
         // What has ended.
-        let ended = generate("kube0", now() - LIFETIME - BACKDATED).unwrap();
+        let ended = generate("kube0", now() - LIFETIME - Duration::from_secs(60 * 60)).unwrap();
         assert!(echo(&ended, &ended, TLS_SERVER_NAME).await.is_err());
     }
 

@@ -1,15 +1,15 @@
 //! A byte stream to `buildkitd` in a pod, by the fastest way that answers.
 
 use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::Target;
+use super::attached::WITHOUT_EXEC;
 use super::channel::{ChannelStream, WebSocket};
 use super::client::{Cluster, Connection};
-use super::errors::{RequestError, is_unauthorized};
+use super::errors::{RequestError, is_forbidden, is_unauthorized};
 use crate::backend::{BoxError, ByteStream, DialError, Dialed, Transport};
 use crate::builder::PodName;
 use crate::manifest::CertificateSet;
@@ -18,20 +18,24 @@ use crate::report::chain;
 
 mod identity;
 mod ladder;
+mod port;
+mod steps;
 mod ways;
 
-/// For how long the way that worked is taken without trying faster ones.
-const REMEMBERED: Duration = Duration::from_secs(300);
+pub(super) use port::{Door, PortDialer};
+use steps::Steps;
 
 /// How long a way may take that is tried by itself.
 const TRY: Duration = Duration::from_secs(10);
 
+/// How long a way took, or why it did not work.
+pub(super) type Tried = (Transport, Result<Duration, String>);
+
 /// Ways to the pods of one node.
 #[derive(Debug)]
 pub(super) struct Dialer {
-    choice: TransportChoice,
+    steps: Steps,
     identity: identity::Identity,
-    worked: Mutex<Option<(Transport, Instant)>>,
 }
 
 /// Why one way failed.
@@ -51,6 +55,15 @@ impl Failure {
         match self {
             Self::Gone => "the pod is not there".into(),
             Self::Refused(source) | Self::Untrusted(source) | Self::Other(source) => source,
+        }
+    }
+
+    /// Credentials that are refused are read again by the next use.
+    fn renew(&self, cluster: &Cluster) {
+        if let Self::Other(source) = self
+            && is_unauthorized(&**source)
+        {
+            cluster.forget();
         }
     }
 }
@@ -73,7 +86,8 @@ pub(super) async fn command(
 
 impl Dialer {
     pub(super) fn new(choice: TransportChoice) -> Self {
-        Self { choice, identity: identity::Identity::default(), worked: Mutex::default() }
+        let all = &[Transport::PodIp, Transport::PortForward, Transport::Exec];
+        Self { steps: Steps::new(choice, all), identity: identity::Identity::default() }
     }
 
     /// Spares the first dial a look into the cluster.
@@ -89,16 +103,7 @@ impl Dialer {
         address: Option<IpAddr>,
     ) -> Result<Dialed, DialError> {
         let way = |transport| ways::open(transport, cluster, target, &self.identity, pod, address);
-        let steps = self.steps(address.is_some());
-        match ladder::climb(&steps, way).await {
-            Ok((transport, stream)) => {
-                *self.worked.lock().unwrap_or_else(PoisonError::into_inner) =
-                    Some((transport, Instant::now() + REMEMBERED));
-                tracing::debug!(%pod, %transport, "connected");
-                Ok(Dialed { stream, transport })
-            }
-            Err(failures) => Err(explained(pod, failures)),
-        }
+        climb(&self.steps, pod, address, way).await
     }
 
     /// Tries each way by itself, and says how long it took until `buildkitd` could be spoken to, or why it did not work.
@@ -108,46 +113,50 @@ impl Dialer {
         target: &Target,
         pod: &PodName,
         address: Option<IpAddr>,
-    ) -> Vec<(Transport, Result<Duration, String>)> {
-        let all = match self.choice {
-            TransportChoice::Auto => vec![Transport::PodIp, Transport::PortForward, Transport::Exec],
-            _ => self.steps(address.is_some()),
-        };
-        let mut tried = Vec::new();
-        for way in all {
-            let begun = Instant::now();
-            let opened =
-                tokio::time::timeout(TRY, ways::open(way, cluster, target, &self.identity, pod, address)).await;
-            tried.push((
-                way,
-                match opened {
-                    Ok(Ok(_stream)) => Ok(begun.elapsed()),
-                    Ok(Err(failure)) => Err(chain(&*failure.into_source())),
-                    Err(_) => Err(format!("no answer within {} s", TRY.as_secs())),
-                },
-            ));
-        }
-        tried
+    ) -> Vec<Tried> {
+        try_each(self.steps.each(), |way| ways::open(way, cluster, target, &self.identity, pod, address)).await
     }
+}
 
-    /// Which ways to try, in which order.
-    fn steps(&self, has_address: bool) -> Vec<Transport> {
-        let all = match self.choice {
-            TransportChoice::Exec => return vec![Transport::Exec],
-            TransportChoice::PortForward => return vec![Transport::PortForward],
-            TransportChoice::PodIp => return vec![Transport::PodIp],
-            TransportChoice::Auto => [Transport::PodIp, Transport::PortForward, Transport::Exec],
-        };
-        let mut steps: Vec<Transport> = all.into_iter().filter(|way| has_address || *way != Transport::PodIp).collect();
-        let worked = *self.worked.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((first, until)) = worked
-            && until > Instant::now()
-            && let Some(at) = steps.iter().position(|way| *way == first)
-        {
-            steps[..=at].rotate_right(1);
+/// The first of the ways that answers.
+async fn climb<F>(
+    steps: &Steps,
+    pod: &PodName,
+    address: Option<IpAddr>,
+    open: impl Fn(Transport) -> F,
+) -> Result<Dialed, DialError>
+where
+    F: Future<Output = Result<Stream, Failure>>,
+{
+    match ladder::climb(&steps.now(address.is_some()), open).await {
+        Ok((transport, stream)) => {
+            steps.worked(transport);
+            tracing::debug!(%pod, %transport, "connected");
+            Ok(Dialed { stream, transport })
         }
-        steps
+        Err(failures) => Err(explained(pod, failures)),
     }
+}
+
+async fn try_each<F>(ways: Vec<Transport>, open: impl Fn(Transport) -> F) -> Vec<Tried>
+where
+    F: Future<Output = Result<Stream, Failure>>,
+{
+    let mut tried = Vec::new();
+    for way in ways {
+        tried.push(try_one(way, open(way)).await);
+    }
+    tried
+}
+
+async fn try_one(way: Transport, opening: impl Future<Output = Result<Stream, Failure>>) -> Tried {
+    let begun = Instant::now();
+    let outcome = match tokio::time::timeout(TRY, opening).await {
+        Ok(Ok(_stream)) => Ok(begun.elapsed()),
+        Ok(Err(failure)) => Err(chain(&*failure.into_source())),
+        Err(_) => Err(format!("no answer within {} s", TRY.as_secs())),
+    };
+    (way, outcome)
 }
 
 /// All failures as one: that of the last way names the transport, the others stand in its source.
@@ -169,27 +178,33 @@ fn explained(pod: &PodName, mut failures: Vec<(Transport, Failure)>) -> DialErro
     DialError::Failed { pod: pod.clone(), transport, source }
 }
 
-/// The one way into a pod that is not ours.
+/// `buildctl` in a container of a pod that is not ours.
 pub(super) async fn by_exec(
     cluster: &Cluster,
     pod: &PodName,
     container: &str,
     address: Option<&str>,
 ) -> Result<Dialed, DialError> {
-    let opened = match cluster.connection().await {
-        Ok(connection) => ways::exec(&connection, pod, container, address).await,
-        Err(error) => Err(Failure::Other(error.into())),
-    };
-    match opened {
+    match exec(cluster, pod, container, address).await {
         Ok(stream) => Ok(Dialed { stream, transport: Transport::Exec }),
-        Err(failure) => {
-            if let Failure::Other(source) = &failure
-                && is_unauthorized(&**source)
-            {
-                cluster.forget();
-            }
-            Err(explained(pod, vec![(Transport::Exec, failure)]))
+        Err(failure) => Err(explained(pod, vec![(Transport::Exec, failure)])),
+    }
+}
+
+/// The same, for those who only want to know whether it works.
+pub(super) async fn try_exec(cluster: &Cluster, pod: &PodName, container: &str, address: Option<&str>) -> Tried {
+    try_one(Transport::Exec, exec(cluster, pod, container, address)).await
+}
+
+async fn exec(cluster: &Cluster, pod: &PodName, container: &str, address: Option<&str>) -> Result<Stream, Failure> {
+    let connection = cluster.connection().await.map_err(|error| Failure::Other(error.into()))?;
+    match ways::exec(&connection, pod, container, address).await {
+        Err(Failure::Other(source)) if is_forbidden(&*source) => {
+            let namespace = &connection.namespace;
+            let text = format!("not allowed to create pods/exec in namespace {namespace}: {source}; {WITHOUT_EXEC}");
+            Err(Failure::Other(text.into()))
         }
+        opened => opened.inspect_err(|failure| failure.renew(cluster)),
     }
 }
 

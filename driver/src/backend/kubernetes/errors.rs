@@ -122,6 +122,11 @@ pub(super) fn is_unauthorized(source: &(dyn std::error::Error + Send + Sync + 's
     source.downcast_ref::<RequestError>().is_some_and(RequestError::is_unauthorized)
 }
 
+/// Whether it says that a right is missing.
+pub(super) fn is_forbidden(source: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
+    source.downcast_ref::<RequestError>().is_some_and(RequestError::is_forbidden)
+}
+
 /// One request, bounded.
 pub(super) async fn ask<T>(request: impl Future<Output = Result<T, kube::Error>>) -> Result<T, RequestError> {
     ask_within(REQUEST_TIMEOUT, request).await

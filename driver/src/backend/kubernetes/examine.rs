@@ -9,9 +9,9 @@ use kube::Api;
 use kube::api::ListParams;
 
 use super::client::{Cluster, Connection};
-use super::dial::Dialer;
+use super::dial::{Dialer, Tried};
 use super::errors::{ConnectError, RequestError, ask};
-use super::{Target, rights};
+use super::{Target, kernel, rights};
 use crate::backend::finding::span;
 use crate::backend::{Finding, Transport, Verdict};
 use crate::builder::{KubeContext, PodName};
@@ -28,29 +28,13 @@ pub(super) async fn examine(
     dialer: &Dialer,
     running: Option<Running>,
 ) -> Vec<Finding> {
-    let source = match cluster.context() {
-        KubeContext::File { paths, context } => {
-            let paths: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
-            format!("{}, context `{context}`", paths.join(", "))
-        }
-        KubeContext::InCluster => "none: the service account of this pod is used".to_owned(),
-    };
-    let connection = match cluster.connection().await {
-        Ok(connection) => connection,
-        Err(error) => return vec![unusable(&source, &error)],
-    };
-    let mut findings = vec![Finding::new(Verdict::Works, "kubeconfig", source)];
-    let server = api_server(&connection).await;
-    let reached = server.verdict == Verdict::Works;
-    findings.push(server);
-    if !reached {
-        return findings;
-    }
+    let (mut findings, connection) = reach(cluster).await;
+    let Some(connection) = connection else { return findings };
     let namespace = format!("{}, where the pods and all else is made", connection.namespace);
     findings.push(Finding::new(Verdict::Note, "namespace", namespace));
     let (rights, machines) = tokio::join!(rights::look(&connection, target), machines(&connection, target));
     findings.extend(rights);
-    findings.push(machines);
+    findings.extend(machines);
     let works = match running {
         Some((pod, address)) => {
             let ways = dialer.try_each(cluster, target, &pod, address).await;
@@ -68,6 +52,26 @@ pub(super) async fn examine(
         findings.push(user_namespaces(works));
     }
     findings
+}
+
+/// The kubeconfig and the API server; a connection where both work.
+pub(super) async fn reach(cluster: &Cluster) -> (Vec<Finding>, Option<Connection>) {
+    let source = match cluster.context() {
+        KubeContext::File { paths, context } => {
+            let paths: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
+            format!("{}, context `{context}`", paths.join(", "))
+        }
+        KubeContext::InCluster => "none: the service account of this pod is used".to_owned(),
+    };
+    let connection = match cluster.connection().await {
+        Ok(connection) => connection,
+        Err(error) => return (vec![unusable(&source, &error)], None),
+    };
+    let mut findings = vec![Finding::new(Verdict::Works, "kubeconfig", source)];
+    let server = api_server(&connection).await;
+    let reached = server.verdict == Verdict::Works;
+    findings.push(server);
+    (findings, reached.then_some(connection))
 }
 
 fn unusable(source: &str, error: &ConnectError) -> Finding {
@@ -108,16 +112,16 @@ async fn api_server(connection: &Connection) -> Finding {
     }
 }
 
-/// The architectures of the cluster's machines, and whether the node's platforms are among them.
-async fn machines(connection: &Connection, target: &Target) -> Finding {
+/// The architectures of the cluster's machines, whether the node's platforms are among them, and what its pods need there.
+async fn machines(connection: &Connection, target: &Target) -> Vec<Finding> {
     let api: Api<Machine> = Api::all(connection.client.clone());
     let machines = match ask(api.list(&ListParams::default())).await {
         Ok(list) => list.items,
         Err(error) if error.is_forbidden() => {
             let text = "not known: these credentials may not list the cluster's nodes, which builds do not need";
-            return Finding::new(Verdict::Note, "machines", text);
+            return vec![Finding::new(Verdict::Note, "machines", text)];
         }
-        Err(error) => return Finding::new(Verdict::Note, "machines", format!("not known: {}", chain(&error))),
+        Err(error) => return vec![Finding::new(Verdict::Note, "machines", format!("not known: {}", chain(&error)))],
     };
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     for machine in &machines {
@@ -126,7 +130,9 @@ async fn machines(connection: &Connection, target: &Target) -> Finding {
         *counts.entry(arch.cloned().unwrap_or_else(|| "unknown".to_owned())).or_default() += 1;
     }
     let wanted = target.node.platforms.iter().map(|platform| platform.arch().to_string()).collect();
-    covered(&counts, wanted, target.options.qemu_install)
+    let mut findings = vec![covered(&counts, wanted, target.options.qemu_install)];
+    findings.extend(kernel::needs(&machines, &target.options));
+    findings
 }
 
 fn covered(counts: &BTreeMap<String, usize>, mut wanted: Vec<String>, emulated: bool) -> Finding {
@@ -153,11 +159,7 @@ fn covered(counts: &BTreeMap<String, usize>, mut wanted: Vec<String>, emulated: 
 }
 
 /// One finding for each way; a slower one than the best is needed only where it is chosen.
-fn transports(
-    choice: TransportChoice,
-    pod: &PodName,
-    ways: Vec<(Transport, Result<Duration, String>)>,
-) -> Vec<Finding> {
+pub(super) fn transports(choice: TransportChoice, pod: &PodName, ways: Vec<Tried>) -> Vec<Finding> {
     let some = ways.iter().any(|(_, took)| took.is_ok());
     let judged = |(way, took): (Transport, Result<Duration, String>)| match took {
         Ok(took) => Finding::new(Verdict::Works, way.to_string(), format!("to pod {pod} in {}", span(took))),

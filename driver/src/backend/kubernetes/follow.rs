@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::stream::{BoxStream, FuturesUnordered};
 use futures::{Stream, StreamExt};
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
-use k8s_openapi::api::core::v1::{Event, Pod};
+use k8s_openapi::api::core::v1::{Event, Pod, Service};
 use kube::Api;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Config, DefaultBackoff, watcher};
@@ -63,27 +63,55 @@ impl Shared {
     }
 }
 
+/// What leads to the pods.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lead {
+    Workload(WorkloadKind),
+    Service,
+    /// The one pod itself.
+    Pod,
+}
+
+impl Lead {
+    /// As `kubectl` names the kind.
+    pub(super) fn kind(self) -> &'static str {
+        match self {
+            Self::Workload(WorkloadKind::Deployment) => "deployment",
+            Self::Workload(WorkloadKind::StatefulSet) => "statefulset",
+            Self::Service => "service",
+            Self::Pod => "pod",
+        }
+    }
+
+    fn resource(self) -> &'static str {
+        match self {
+            Self::Workload(kind) => kind.resource(),
+            Self::Service => "services",
+            Self::Pod => "pods",
+        }
+    }
+}
+
 /// What is followed.
 #[derive(Debug)]
 pub(super) struct Followed {
     /// For the log.
     pub(super) node: NodeName,
-    /// `None` for a pod that is nobody's.
-    pub(super) kind: Option<WorkloadKind>,
-    /// The workload's name, or else the pod's.
+    pub(super) lead: Lead,
+    /// Of what leads to the pods.
     pub(super) name: String,
-    /// What selects the pods; `None` where the workload says that.
+    /// What selects the pods; `None` where what leads to them says that.
     pub(super) selector: Option<String>,
     /// Whose options the workload should have; `None` when it is somebody else's.
     pub(super) target: Option<Arc<Target>>,
 }
 
 impl Followed {
-    fn pods(&self, of_workload: Option<String>) -> Option<Config> {
-        match &self.kind {
-            None => Some(Config::default().fields(&format!("metadata.name={}", self.name))),
-            Some(_) => {
-                let selector = self.selector.clone().or(of_workload)?;
+    fn pods(&self, of_lead: Option<String>) -> Option<Config> {
+        match self.lead {
+            Lead::Pod => Some(Config::default().fields(&format!("metadata.name={}", self.name))),
+            Lead::Workload(_) | Lead::Service => {
+                let selector = self.selector.clone().or(of_lead)?;
                 Some(Config::default().labels(&selector))
             }
         }
@@ -116,18 +144,22 @@ async fn follow_connection(connection: &Connection, followed: &Followed, shared:
     let namespace = &connection.namespace;
     let client = || connection.client.clone();
     let by_name = Config::default().fields(&format!("metadata.name={}", followed.name));
-    let mut workloads = match followed.kind {
-        Some(WorkloadKind::Deployment) => {
+    let mut leads = match followed.lead {
+        Lead::Workload(WorkloadKind::Deployment) => {
             let deployments = watched(Api::<Deployment>::namespaced(client(), namespace), by_name);
-            deployments.map(|next| next.map(|event| mapped(event, Workload::Deployment))).boxed()
+            deployments.map(|next| next.map(|event| Led::By(Box::new(mapped(event, Workload::Deployment))))).boxed()
         }
-        Some(WorkloadKind::StatefulSet) => {
+        Lead::Workload(WorkloadKind::StatefulSet) => {
             let sets = watched(Api::<StatefulSet>::namespaced(client(), namespace), by_name);
-            sets.map(|next| next.map(|event| mapped(event, Workload::StatefulSet))).boxed()
+            sets.map(|next| next.map(|event| Led::By(Box::new(mapped(event, Workload::StatefulSet))))).boxed()
         }
-        None => futures::stream::pending().boxed(),
+        Lead::Service => {
+            let services = watched(Api::<Service>::namespaced(client(), namespace), by_name);
+            services.map(|next| next.map(Led::BySelector)).boxed()
+        }
+        Lead::Pod => futures::stream::pending().boxed(),
     };
-    let resource = followed.kind.map_or("pods", WorkloadKind::resource);
+    let resource = followed.lead.resource();
     let mut selected = None;
     let mut pods: Option<Watched<'_, Pod>> = None;
     let mut events: Option<Watched<'_, Event>> = None;
@@ -146,12 +178,15 @@ async fn follow_connection(connection: &Connection, followed: &Followed, shared:
         }
         let is_over = events.is_some() && !shared.read(View::wants_events);
         tokio::select! {
-            Some(next) = workloads.next() => match next {
+            Some(next) = leads.next() => match next {
                 Ok(event) => {
                     heard = true;
                     shared.change(|view| {
                         view.disconnected(None);
-                        view.workload(event);
+                        match event {
+                            Led::By(event) => view.workload(*event),
+                            Led::BySelector(event) => view.service(event),
+                        }
                     });
                 }
                 Err(error) => {
@@ -159,7 +194,7 @@ async fn follow_connection(connection: &Connection, followed: &Followed, shared:
                     let error = request_error(error);
                     shared.change(|view| {
                         view.disconnected(None);
-                        view.workloads_failed(watch_failed(resource, connection, &error));
+                        view.lead_failed(watch_failed(resource, connection, &error));
                     });
                     if error.is_unauthorized() {
                         return;
@@ -250,6 +285,12 @@ where
     K: kube::Resource + Clone + serde::de::DeserializeOwned + std::fmt::Debug + Send + 'static,
 {
     watcher(api, config).default_backoff()
+}
+
+/// What is told of what leads to the pods.
+enum Led {
+    By(Box<watcher::Event<Workload>>),
+    BySelector(watcher::Event<Service>),
 }
 
 /// The same event about another view of its object.

@@ -16,7 +16,7 @@ use crate::options::{KubernetesOptions, TransportChoice};
 
 /// What a missing right means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Weight {
+pub(super) enum Weight {
     /// The builder does not work.
     Needed,
     /// Only this is lost.
@@ -131,67 +131,79 @@ fn by_transport(wanted: Wanted<'_>, way: TransportChoice, lost: &'static str) ->
 pub(super) async fn look(connection: &Connection, target: &Target) -> Vec<Finding> {
     let depends = Wanted { options: &target.options, config: target.node.config.is_some() };
     let wanted = RIGHTS.iter().filter_map(|right| Some((right, (right.weight)(depends)?)));
-    let asking = wanted.map(|(right, weight)| async move {
-        let verbs = right.verbs.iter().map(|verb| async move {
-            let object = (right.object)(target).filter(|_| matches!(*verb, "get" | "patch" | "delete"));
-            (*verb, is_allowed(connection, right, verb, object).await)
-        });
-        judge(right, weight, &connection.namespace, join_all(verbs).await)
+    let asking = wanted.map(|(right, weight)| {
+        let asked = Asked { group: right.group, resource: right.resource, verbs: right.verbs, weight };
+        asked.look(connection, (right.object)(target))
     });
     join_all(asking).await
 }
 
-async fn is_allowed(
-    connection: &Connection,
-    right: &Right,
-    verb: &str,
-    object: Option<String>,
-) -> Result<bool, RequestError> {
-    let (resource, subresource) = match right.resource.split_once('/') {
-        Some((resource, subresource)) => (resource, Some(subresource.to_owned())),
-        None => (right.resource, None),
-    };
-    let attributes = ResourceAttributes {
-        group: Some(right.group.to_owned()),
-        resource: Some(resource.to_owned()),
-        subresource,
-        verb: Some(verb.to_owned()),
-        name: object,
-        namespace: Some(connection.namespace.clone()),
-        ..ResourceAttributes::default()
-    };
-    let spec = SelfSubjectAccessReviewSpec { resource_attributes: Some(attributes), ..Default::default() };
-    let review = SelfSubjectAccessReview { spec, ..SelfSubjectAccessReview::default() };
-    let api: Api<SelfSubjectAccessReview> = Api::all(connection.client.clone());
-    let answer = ask(api.create(&PostParams::default(), &review)).await?;
-    Ok(answer.status.is_some_and(|status| status.allowed))
+/// Verbs on a resource that something needs.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asked {
+    pub(super) group: &'static str,
+    pub(super) resource: &'static str,
+    pub(super) verbs: &'static [&'static str],
+    pub(super) weight: Weight,
 }
 
-fn judge(
-    right: &Right,
-    weight: Weight,
-    namespace: &str,
-    verbs: Vec<(&'static str, Result<bool, RequestError>)>,
-) -> Finding {
-    let mut by: BTreeMap<bool, Vec<&str>> = BTreeMap::new();
-    for (verb, allowed) in verbs {
-        match allowed {
-            Ok(allowed) => by.entry(allowed).or_default().push(verb),
-            Err(error) => {
-                let text = format!("it is not known whether this is allowed: {}", crate::report::chain(&error));
-                return Finding::new(Verdict::Note, right.resource, text);
+impl Asked {
+    /// Whether it is there, for this object alone where the verb allows that.
+    pub(super) async fn look(self, connection: &Connection, object: Option<String>) -> Finding {
+        let verbs = self.verbs.iter().map(|verb| {
+            let object = object.clone().filter(|_| matches!(*verb, "get" | "patch" | "delete"));
+            async move { (*verb, self.is_allowed(connection, verb, object).await) }
+        });
+        self.judge(&connection.namespace, join_all(verbs).await)
+    }
+
+    async fn is_allowed(
+        self,
+        connection: &Connection,
+        verb: &str,
+        object: Option<String>,
+    ) -> Result<bool, RequestError> {
+        let (resource, subresource) = match self.resource.split_once('/') {
+            Some((resource, subresource)) => (resource, Some(subresource.to_owned())),
+            None => (self.resource, None),
+        };
+        let attributes = ResourceAttributes {
+            group: Some(self.group.to_owned()),
+            resource: Some(resource.to_owned()),
+            subresource,
+            verb: Some(verb.to_owned()),
+            name: object,
+            namespace: Some(connection.namespace.clone()),
+            ..ResourceAttributes::default()
+        };
+        let spec = SelfSubjectAccessReviewSpec { resource_attributes: Some(attributes), ..Default::default() };
+        let review = SelfSubjectAccessReview { spec, ..SelfSubjectAccessReview::default() };
+        let api: Api<SelfSubjectAccessReview> = Api::all(connection.client.clone());
+        let answer = ask(api.create(&PostParams::default(), &review)).await?;
+        Ok(answer.status.is_some_and(|status| status.allowed))
+    }
+
+    fn judge(self, namespace: &str, verbs: Vec<(&'static str, Result<bool, RequestError>)>) -> Finding {
+        let mut by: BTreeMap<bool, Vec<&str>> = BTreeMap::new();
+        for (verb, allowed) in verbs {
+            match allowed {
+                Ok(allowed) => by.entry(allowed).or_default().push(verb),
+                Err(error) => {
+                    let text = format!("it is not known whether this is allowed: {}", crate::report::chain(&error));
+                    return Finding::new(Verdict::Note, self.resource, text);
+                }
             }
         }
+        let Some(missing) = by.get(&false) else {
+            return Finding::new(Verdict::Works, self.resource, self.verbs.join(", "));
+        };
+        let (verdict, lost) = match self.weight {
+            Weight::Needed => (Verdict::Fails, String::new()),
+            Weight::Lost(what) => (Verdict::Warning, format!(": {what} is lost")),
+        };
+        let text = format!("not allowed to {} {} in namespace {namespace}{lost}", joined(missing), self.resource);
+        Finding::new(verdict, self.resource, text).hint("docs/rbac.md has the Role for each transport")
     }
-    let Some(missing) = by.get(&false) else {
-        return Finding::new(Verdict::Works, right.resource, right.verbs.join(", "));
-    };
-    let (verdict, lost) = match weight {
-        Weight::Needed => (Verdict::Fails, String::new()),
-        Weight::Lost(what) => (Verdict::Warning, format!(": {what} is lost")),
-    };
-    let text = format!("not allowed to {} {} in namespace {namespace}{lost}", joined(missing), right.resource);
-    Finding::new(verdict, right.resource, text).hint("docs/rbac.md has the Role for each transport")
 }
 
 /// `get, create or delete`
@@ -226,14 +238,6 @@ mod tests {
         }
         rights
     }
-
-    const SECRETS: Right = Right {
-        group: "",
-        resource: "secrets",
-        verbs: &["get", "create", "patch", "delete"],
-        weight: NEEDED,
-        object: |_| None,
-    };
 
     /// Those that only some options need, which docs/rbac.md has in a table of options.
     const BY_OPTIONS: [&str; 3] = ["statefulsets", "persistentvolumeclaims", "poddisruptionbudgets"];
@@ -279,7 +283,8 @@ mod tests {
     fn a_missing_right_names_verbs_resource_and_namespace() {
         let judged = |weight, allowed: [bool; 4]| {
             let verbs = ["get", "create", "patch", "delete"].into_iter().zip(allowed.map(Ok)).collect();
-            judge(&SECRETS, weight, "builds", verbs)
+            let verbs_of_it = &["get", "create", "patch", "delete"];
+            Asked { group: "", resource: "secrets", verbs: verbs_of_it, weight }.judge("builds", verbs)
         };
         assert_eq!(
             judged(Weight::Needed, [true; 4]),

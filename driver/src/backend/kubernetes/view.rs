@@ -9,7 +9,6 @@ use kube::ResourceExt;
 use kube::runtime::watcher;
 use serde_json::Value;
 
-use super::attached::{self, Entrance};
 use super::drift::Look;
 use super::follow::mapped;
 use super::marks::Marks;
@@ -21,8 +20,10 @@ use crate::manifest::{Workload, WorkloadKind};
 mod listed;
 #[cfg(test)]
 mod tests;
+mod theirs;
 
 use listed::Listed;
+use theirs::Theirs;
 
 /// How many ends of pods are kept.
 const ENDED_MAX: usize = 64;
@@ -46,17 +47,6 @@ pub(super) struct View {
     us: Installation,
     /// Set for pods that somebody else runs.
     theirs: Option<Theirs>,
-}
-
-/// What is not ours is only used.
-#[derive(Debug, Default)]
-struct Theirs {
-    /// A pod of its own, without a workload.
-    bare: bool,
-    /// Not used now: its pods are not shown.
-    detached: bool,
-    /// By pod.
-    entrances: BTreeMap<String, Entrance>,
 }
 
 /// What others did to the workload.
@@ -84,39 +74,6 @@ impl View {
         Self { us, ..Self::default() }
     }
 
-    /// Of what somebody else runs: a workload, or a `bare` pod.
-    pub(super) fn theirs(bare: bool) -> Self {
-        let mut view = Self { theirs: Some(Theirs { bare, ..Theirs::default() }), ..Self::default() };
-        view.workloads.seen = bare;
-        view
-    }
-
-    /// Ends the use of what is not ours, or begins it again.
-    pub(super) fn detach(&mut self, detached: bool) {
-        if let Some(theirs) = &mut self.theirs {
-            theirs.detached = detached;
-        }
-    }
-
-    /// What selects the pods of the workload that is there.
-    pub(super) fn selector(&self) -> Option<String> {
-        self.workloads.objects.values().next().and_then(attached::selector)
-    }
-
-    /// The way to `buildkitd` in a pod that is not ours.
-    pub(super) fn entrance(&self, name: &PodName) -> Option<Entrance> {
-        self.theirs.as_ref()?.entrances.get(name.as_str()).cloned()
-    }
-
-    /// Whether there is anything to use; `None` while that is not known.
-    pub(super) fn is_there(&self) -> Option<bool> {
-        let bare = self.theirs.as_ref().is_some_and(|theirs| theirs.bare);
-        match bare {
-            true => self.pods.is_known().then_some(!self.pods.objects.is_empty()),
-            false => self.workloads.is_known().then_some(!self.workloads.objects.is_empty()),
-        }
-    }
-
     pub(super) fn workload(&mut self, event: watcher::Event<Workload>) {
         let gone = self.workloads.take(event);
         if let Some(gone) = gone.first().filter(|_| self.drift.orders == 0 && self.theirs.is_none()) {
@@ -130,11 +87,7 @@ impl View {
         } else {
             self.drift.missing = None;
         }
-        if self.theirs.is_some() && self.workloads.seen && self.workloads.objects.is_empty() {
-            // Nothing says which pods to look for: there are none.
-            self.pod(watcher::Event::Init);
-            self.pod(watcher::Event::InitDone);
-        }
+        self.without_lead();
     }
 
     /// An order of ours begins, or ends with what it made, when it made something.
@@ -176,13 +129,13 @@ impl View {
 
     pub(super) fn pod(&mut self, event: watcher::Event<KubePod>) {
         let event = match &mut self.theirs {
-            Some(theirs) => mapped(event, |pod| attached::as_ours(pod, &mut theirs.entrances)),
+            Some(theirs) => mapped(event, |pod| theirs.enter(pod)),
             None => event,
         };
         for gone in self.pods.take(event) {
             let name = gone.name_any();
             if let Some(theirs) = &mut self.theirs {
-                theirs.entrances.remove(&name);
+                theirs.left(&name);
             }
             let log = self.crash_log(&name, &gone);
             let end = story::end_of_vanished(&gone, log.as_deref());
@@ -218,8 +171,12 @@ impl View {
         self.pods.failed(why);
     }
 
-    pub(super) fn workloads_failed(&mut self, why: String) {
-        self.workloads.failed(why);
+    /// The watch of what leads to the pods failed.
+    pub(super) fn lead_failed(&mut self, why: String) {
+        match &mut self.theirs {
+            Some(theirs) => theirs.lead_failed(&mut self.workloads, why),
+            None => self.workloads.failed(why),
+        }
     }
 
     /// There is no right to see events, and no use in asking again.
@@ -298,24 +255,6 @@ impl View {
             absent: self.workloads.is_known() && self.workloads.objects.is_empty(),
             sharing: workload.and_then(|found| Marks::of(found.metadata()).sharing(&self.us)),
             replicas: self.drift.changed.replicas,
-        }
-    }
-
-    fn of_theirs(&self, theirs: &Theirs, workload: Option<&Workload>, mut notes: Vec<StoryLine>) -> Pods {
-        let replicas = if theirs.bare { Some(1) } else { workload.and_then(Workload::replicas) };
-        if let Some(workload) = workload.filter(|_| replicas == Some(0)) {
-            let note = format!("{} has no pods: whoever runs it has scaled it to zero", workload.called());
-            notes.push(StoryLine::trouble(note));
-        }
-        let pods = self.pods.objects.iter().filter(|_| !theirs.detached);
-        Pods {
-            known: self.disconnected.is_none() && self.pods.is_known() && self.workloads.is_known(),
-            applied: self.is_there() == Some(true) && !theirs.detached,
-            pods: pods.filter_map(|(name, pod)| self.pod_snapshot(name, pod)).collect(),
-            notes,
-            ended: self.ended.clone(),
-            replicas,
-            ..Pods::default()
         }
     }
 

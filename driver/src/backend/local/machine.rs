@@ -192,6 +192,11 @@ impl Machine {
         find(&self.path, "rootlesskit")
     }
 
+    /// The release of the kernel; empty where it is not known.
+    pub(super) fn kernel(&self) -> String {
+        std::fs::read_to_string(self.files.join("proc/sys/kernel/osrelease")).unwrap_or_default()
+    }
+
     pub(super) fn host_name(&self) -> Option<String> {
         let name = std::fs::read_to_string(self.files.join("proc/sys/kernel/hostname")).ok()?;
         Some(name.trim().to_owned()).filter(|name| !name.is_empty())

@@ -1,104 +1,59 @@
 //! The TLS side of a remote `buildkitd`: PEM files into a connector.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::crypto::ring;
-use tokio_rustls::rustls::pki_types::pem::{Error as PemError, PemObject};
-use tokio_rustls::rustls::pki_types::{CertificateDer, InvalidDnsNameError, PrivateKeyDer, ServerName};
-use tokio_rustls::rustls::{self, ClientConfig, RootCertStore};
+use tokio_rustls::rustls::pki_types::{InvalidDnsNameError, ServerName};
 
+use crate::certificates::{self, ClientPair, Text, Versions};
 use crate::options::RemoteTls;
 
 /// Why the files make no TLS.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum TlsError {
+pub(in crate::backend) enum TlsError {
     #[error("failed to read {}", path.display())]
     Read {
         path: PathBuf,
         #[source]
         source: std::io::Error,
     },
-    #[error("no {what} in {}", path.display())]
-    Empty { what: &'static str, path: PathBuf },
-    #[error("failed to read the {what} in {}", path.display())]
-    Pem {
-        what: &'static str,
-        path: PathBuf,
-        #[source]
-        source: PemError,
-    },
-    #[error("the certificate in {} can't be used as a CA", path.display())]
-    Ca {
-        path: PathBuf,
-        #[source]
-        source: rustls::Error,
-    },
-    #[error("the certificate in {} and the key in {} can't be used together", cert.display(), key.display())]
-    Client {
-        cert: PathBuf,
-        key: PathBuf,
-        #[source]
-        source: rustls::Error,
-    },
+    #[error(transparent)]
+    Contents(#[from] certificates::TlsError),
     #[error("`{name}` is no name that a certificate can have")]
     ServerName {
         name: String,
         #[source]
         source: InvalidDnsNameError,
     },
-    #[error("failed to set TLS up")]
-    Setup(#[source] rustls::Error),
 }
 
 /// A connector out of the files, and the name to look for in the certificate of `host`.
-pub(super) async fn connector(files: &RemoteTls, host: &str) -> Result<(TlsConnector, ServerName<'static>), TlsError> {
+pub(in crate::backend) async fn connector(
+    files: &RemoteTls,
+    host: &str,
+) -> Result<(TlsConnector, ServerName<'static>), TlsError> {
     let name = files.servername.as_deref().unwrap_or(host);
     let name = ServerName::try_from(name.to_owned())
         .map_err(|source| TlsError::ServerName { name: name.to_owned(), source })?;
-    let mut roots = RootCertStore::empty();
-    for certificate in certificates(&files.ca).await? {
-        roots.add(certificate).map_err(|source| TlsError::Ca { path: files.ca.clone(), source })?;
-    }
-    // Named, so that no other crate of the program can change what is used by switching on a feature.
-    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(TlsError::Setup)?
-        .with_root_certificates(roots);
-    let mut config = match &files.client {
-        None => builder.with_no_client_auth(),
-        Some((cert, key)) => builder
-            .with_client_auth_cert(certificates(cert).await?, private_key(key).await?)
-            .map_err(|source| TlsError::Client { cert: cert.clone(), key: key.clone(), source })?,
+    let ca = read(&files.ca).await?;
+    let pair = match &files.client {
+        None => None,
+        Some((certificate, key)) => Some(((certificate, read(certificate).await?), (key, read(key).await?))),
     };
-    // gRPC servers refuse a peer that does not ask for HTTP/2.
-    config.alpn_protocols = vec![b"h2".to_vec()];
-    Ok((TlsConnector::from(Arc::new(config)), name))
+    let client = pair.as_ref().map(|((certificate, certificate_text), (key, key_text))| ClientPair {
+        certificate: text(certificate, certificate_text),
+        key: text(key, key_text),
+    });
+    let connector = certificates::connector(&text(&files.ca, &ca), client.as_ref(), Versions::Safe)?;
+    Ok((connector, name))
+}
+
+fn text<'a>(path: &Path, text: &'a [u8]) -> Text<'a> {
+    Text { text, place: path.display().to_string() }
 }
 
 async fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
     tokio::fs::read(path).await.map_err(|source| TlsError::Read { path: path.to_owned(), source })
-}
-
-async fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let what = "certificate";
-    let text = read(path).await?;
-    let certificates = CertificateDer::pem_slice_iter(&text)
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|source| TlsError::Pem { what, path: path.to_owned(), source })?;
-    if certificates.is_empty() {
-        return Err(TlsError::Empty { what, path: path.to_owned() });
-    }
-    Ok(certificates)
-}
-
-async fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
-    let what = "private key";
-    PrivateKeyDer::from_pem_slice(&read(path).await?).map_err(|source| match source {
-        PemError::NoItemsFound => TlsError::Empty { what, path: path.to_owned() },
-        source => TlsError::Pem { what, path: path.to_owned(), source },
-    })
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use buildfleet_proto::fleet::{Builder, Node};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Map, Value, json};
 
+use crate::cli::import::read::REMOTE;
 use crate::cli::import::replace::{instance, platform};
 
 pub(super) const DRIVER: &str = "kubernetes";
@@ -50,13 +51,19 @@ pub(super) struct Composed {
 pub(super) fn compose(builder: &Builder, before: Option<&[u8]>, found: &[PathBuf]) -> Result<Composed, Vec<String>> {
     let before: Value = before.and_then(|text| serde_json::from_slice(text).ok()).unwrap_or_default();
     let known = before["Nodes"].as_array().cloned().unwrap_or_default();
+    // buildx has one driver for all nodes of a builder.
+    let driver = if builder.driver == REMOTE { REMOTE } else { DRIVER };
     let (mut nodes, mut warnings, mut reasons) = (Vec::new(), Vec::new(), Vec::new());
     for node in &builder.nodes {
         if let Some(known) = known.iter().find(|known| known["Name"] == node.name.as_str()) {
             nodes.push(known.clone());
             continue;
         }
-        match of_node(&builder.name, node, found, &mut warnings) {
+        let composed = match driver {
+            REMOTE => of_remote(node, &mut warnings),
+            _ => of_node(&builder.name, node, found, &mut warnings),
+        };
+        match composed {
             Ok(node) => nodes.push(node),
             Err(reason) => reasons.push(format!("node {}: {reason}", node.name)),
         }
@@ -64,7 +71,7 @@ pub(super) fn compose(builder: &Builder, before: Option<&[u8]>, found: &[PathBuf
     if !reasons.is_empty() {
         return Err(reasons);
     }
-    Ok(Composed { text: instance(&builder.name, DRIVER, &nodes).to_string().into_bytes(), warnings })
+    Ok(Composed { text: instance(&builder.name, driver, &nodes).to_string().into_bytes(), warnings })
 }
 
 fn of_node(builder: &str, node: &Node, found: &[PathBuf], warnings: &mut Vec<String>) -> Result<Value, String> {
@@ -96,11 +103,7 @@ fn of_node(builder: &str, node: &Node, found: &[PathBuf], warnings: &mut Vec<Str
         ));
     }
     let (given, left): (Vec<_>, Vec<_>) = node.driver_opts.iter().partition(|(key, value)| is_known(key, value));
-    if !left.is_empty() {
-        let mut keys: Vec<&str> = left.iter().map(|(key, _)| key.as_str()).collect();
-        keys.sort_unstable();
-        warnings.push(format!("node {name}: docker buildx does not know and will not have {}", keys.join(", ")));
-    }
+    warnings.extend(unknown(name, &left));
     let options: Map<String, Value> = given.into_iter().map(|(key, value)| (key.clone(), json!(value))).collect();
     let files = node.buildkitd_config.as_ref().map(|config| {
         if !config.files.is_empty() {
@@ -118,6 +121,42 @@ fn of_node(builder: &str, node: &Node, found: &[PathBuf], warnings: &mut Vec<Str
         "Flags": node.buildkitd_flags,
         "Files": files,
     }))
+}
+
+/// The addresses that buildx's remote driver takes, and its options.
+const ADDRESSES: [&str; 5] = ["docker-container", "kube-pod", "ssh", "tcp", "unix"];
+const OF_REMOTE: [&str; 5] = ["cacert", "cert", "default-load", "key", "servername"];
+
+fn of_remote(node: &Node, warnings: &mut Vec<String>) -> Result<Value, String> {
+    let (name, address) = (&node.name, &node.endpoint);
+    let scheme = address.split("://").next().unwrap_or_default();
+    if !ADDRESSES.contains(&scheme) {
+        return Err(format!("docker buildx knows no addresses {scheme}://, and this is one: {address}"));
+    }
+    if scheme == "kube-pod" {
+        warnings.push(format!(
+            "node {name}: docker buildx looks for the context of {address} in $KUBECONFIG or ~/.kube/config"
+        ));
+    }
+    let (given, left): (Vec<_>, Vec<_>) =
+        node.driver_opts.iter().partition(|(key, _)| OF_REMOTE.contains(&key.as_str()));
+    warnings.extend(unknown(name, &left));
+    Ok(json!({
+        "Name": name,
+        "Endpoint": address,
+        "Platforms": node.platforms.iter().map(|text| platform(text)).collect::<Vec<_>>(),
+        "DriverOpts": given.into_iter().map(|(key, value)| (key.clone(), json!(value))).collect::<Map<_, _>>(),
+        "Flags": null,
+        "Files": null,
+    }))
+}
+
+/// A warning of options that only exist here.
+fn unknown(node: &str, left: &[(&String, &String)]) -> Option<String> {
+    let mut keys: Vec<&str> = left.iter().map(|(key, _)| key.as_str()).collect();
+    keys.sort_unstable();
+    (!keys.is_empty())
+        .then(|| format!("node {node}: docker buildx does not know and will not have {}", keys.join(", ")))
 }
 
 fn is_known(key: &str, value: &str) -> bool {
@@ -176,6 +215,27 @@ mod tests {
         assert_eq!(node["Flags"], json!(["--debug"]));
         assert!(composed.warnings[0].contains("which has to be prod"), "{:?}", composed.warnings);
         assert!(composed.warnings[1].ends_with("will not have loadbalance, transport, ttl"), "{:?}", composed.warnings);
+    }
+
+    #[test]
+    fn remote_nodes_are_given_by_their_addresses_as_far_as_buildx_knows_these() {
+        let remote = |endpoint: &str| {
+            let opts = [("cacert", "/c"), ("timeout", "9s")];
+            let node = Node { endpoint: endpoint.to_owned(), driver: REMOTE.to_owned(), ..node("far0", &opts) };
+            compose(&Builder { driver: REMOTE.to_owned(), ..builder(vec![node]) }, None, &[])
+        };
+        let composed = remote("tcp://h:1").unwrap();
+        let text: Value = serde_json::from_slice(&composed.text).unwrap();
+        let node = &text["Nodes"][0];
+        assert_eq!((&text["Driver"], &node["Endpoint"]), (&json!("remote"), &json!("tcp://h:1")));
+        assert_eq!((&node["DriverOpts"], &node["Flags"]), (&json!({"cacert": "/c"}), &json!(null)));
+        assert!(composed.warnings[0].ends_with("will not have timeout"), "{:?}", composed.warnings);
+        assert!(
+            remote("kube-pod://b?context=prod").unwrap().warnings[0]
+                .contains("the context of kube-pod://b?context=prod")
+        );
+        let reasons = remote("kube-service://b:1234").unwrap_err();
+        assert!(reasons[0].contains("node far0: docker buildx knows no addresses kube-service://"), "{reasons:?}");
     }
 
     #[test]

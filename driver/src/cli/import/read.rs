@@ -12,6 +12,9 @@ use percent_encoding::percent_decode_str;
 
 pub(super) const DRIVER: &str = "kubernetes";
 
+/// Whose nodes are addresses.
+pub(in crate::cli) const REMOTE: &str = "remote";
+
 const TOML: &str = "buildkitd.toml";
 
 /// Where pods of buildx have the certificates that the file names.
@@ -28,9 +31,15 @@ pub(super) struct Given {
 /// A request for each node, the first of which makes the builder.
 pub(super) fn requests(instance: &Instance, given: &Given) -> Result<Vec<CreateRequest>, Vec<String>> {
     let Instance { name, driver, nodes } = instance;
-    if driver != DRIVER {
-        return Err(vec![format!("its driver is {driver}: builders of the kubernetes driver can be imported")]);
-    }
+    let request = match driver.as_str() {
+        DRIVER => request,
+        REMOTE => remote,
+        driver => {
+            let problem =
+                format!("its driver is {driver}: builders of the kubernetes and remote drivers can be imported");
+            return Err(vec![problem]);
+        }
+    };
     let mut reasons = Vec::new();
     let mut requests = Vec::new();
     for node in nodes {
@@ -56,23 +65,42 @@ fn request(builder: &str, node: &Node, given: &Given) -> Result<CreateRequest, S
     if paths.is_empty() && !given.in_cluster {
         return Err("it says no kubeconfig, and neither do --kubeconfig, $KUBECONFIG and ~/.kube/config".to_owned());
     }
-    let text =
-        |path: &PathBuf| path.to_str().map(str::to_owned).ok_or_else(|| format!("{} is not UTF-8", path.display()));
     Ok(CreateRequest {
         builder: builder.to_owned(),
         node: node.name.clone(),
         driver: DRIVER.to_owned(),
-        driver_opt: node.driver_opts.iter().map(|(key, value)| quoted(&format!("{key}={value}"))).collect(),
+        driver_opt: options(node),
         platform: node.platforms.clone(),
         buildkitd_flags: node.flags.iter().map(|flag| word(flag)).collect::<Vec<_>>().join(" "),
-        kubeconfig: Some(Kubeconfig {
-            paths: paths.iter().map(text).collect::<Result<_, _>>()?,
-            context: given.context.clone(),
-        }),
+        kubeconfig: Some(kubeconfig(&paths, given)?),
         buildkitd_config: config(node)?,
         adopt: true,
         ..CreateRequest::default()
     })
+}
+
+/// A `buildkitd` that somebody else runs.
+fn remote(builder: &str, node: &Node, given: &Given) -> Result<CreateRequest, String> {
+    Ok(CreateRequest {
+        builder: builder.to_owned(),
+        node: node.name.clone(),
+        driver: REMOTE.to_owned(),
+        driver_opt: options(node),
+        platform: node.platforms.clone(),
+        endpoint: node.endpoint.clone(),
+        kubeconfig: Some(kubeconfig(&given.kubeconfig, given)?),
+        ..CreateRequest::default()
+    })
+}
+
+fn options(node: &Node) -> Vec<String> {
+    node.driver_opts.iter().map(|(key, value)| quoted(&format!("{key}={value}"))).collect()
+}
+
+fn kubeconfig(paths: &[PathBuf], given: &Given) -> Result<Kubeconfig, String> {
+    let text =
+        |path: &PathBuf| path.to_str().map(str::to_owned).ok_or_else(|| format!("{} is not UTF-8", path.display()));
+    Ok(Kubeconfig { paths: paths.iter().map(text).collect::<Result<_, _>>()?, context: given.context.clone() })
 }
 
 /// The file that the endpoint names, if it names one.
@@ -164,6 +192,22 @@ mod tests {
         let config = first.buildkitd_config.clone().unwrap();
         assert!(config.toml.contains("\"certs/r.example/ca.pem\""), "{}", config.toml);
         assert_eq!(config.files["certs/r.example/ca.pem"], "PEM");
+    }
+
+    #[test]
+    fn a_remote_node_is_asked_for_by_its_address() {
+        let opts = [("cacert", "/c"), ("servername", "a,b")].map(|(key, value)| (key.to_owned(), value.to_owned()));
+        let node =
+            Node { driver_opts: opts.into(), platforms: vec!["linux/amd64".to_owned()], ..node("kube-pod://b-0") };
+        let requests = requests(&instance("remote", vec![node]), &given()).unwrap();
+        let [request] = requests.as_slice() else { panic!("{requests:?}") };
+        assert_eq!(
+            (request.driver.as_str(), request.endpoint.as_str(), request.adopt),
+            ("remote", "kube-pod://b-0", false)
+        );
+        assert_eq!(request.driver_opt, ["\"cacert=/c\"", "\"servername=a,b\""]);
+        assert_eq!(request.platform, ["linux/amd64"]);
+        assert_eq!(request.kubeconfig.as_ref().unwrap().paths, ["/home/u/.kube/config"]);
     }
 
     #[test]

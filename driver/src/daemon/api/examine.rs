@@ -10,11 +10,11 @@ use tonic::Status;
 
 use super::status;
 use crate::backend::{Finding, Installation, SharedBackend, Verdict};
-use crate::builder::{Driver, DriverOpts, Endpoint, Node};
+use crate::builder::{Driver, Endpoint, Node};
 use crate::daemon::entry::NodeEntry;
 use crate::daemon::registry::Registry;
 use crate::fleet::NodeSnapshot;
-use crate::options::DriverOptions;
+use crate::options::parse_driver_opts;
 
 /// A cluster that does not answer costs one request's time, each way into a pod as much as it may.
 const LOOK: Duration = Duration::from_secs(45);
@@ -53,16 +53,10 @@ async fn planned(registry: &Registry, request: ExamineRequest) -> Result<Examine
         }
     };
     let name = PLANNED.parse().map_err(|error| Status::internal(crate::report::chain(&error)))?;
-    let given = DriverOpts::default();
-    let node = Node {
-        name,
-        endpoint,
-        driver_opts: given.clone(),
-        platforms: Vec::new(),
-        buildkitd_flags: Vec::new(),
-        config: None,
-    };
-    let options = DriverOptions::parse(driver, &given).map_err(|errors| Status::internal(errors.to_string()))?;
+    let (given, options) = parse_driver_opts(driver, &request.driver_opt)
+        .map_err(|errors| Status::invalid_argument(errors.to_string()))?;
+    let node =
+        Node { name, endpoint, driver_opts: given, platforms: Vec::new(), buildkitd_flags: Vec::new(), config: None };
     // It makes nothing that could be noted to be somebody's.
     let backend = registry.backends().start(&node, &options, &Installation::default());
     let findings = look(&backend).await;

@@ -115,13 +115,15 @@ fn pod(pod: &PodSnapshot) -> fleet::Pod {
 
 fn kubeconfig(endpoint: &Endpoint) -> Option<fleet::Kubeconfig> {
     match endpoint {
-        Endpoint::Kubernetes(context) | Endpoint::Attached { context, .. } => Some(match context {
-            KubeContext::File { paths, context } => fleet::Kubeconfig {
-                paths: paths.iter().map(|path| path.display().to_string()).collect(),
-                context: context.clone(),
-            },
-            KubeContext::InCluster => fleet::Kubeconfig::default(),
-        }),
+        Endpoint::Kubernetes(context) | Endpoint::Attached { context, .. } | Endpoint::Cluster { context, .. } => {
+            Some(match context {
+                KubeContext::File { paths, context } => fleet::Kubeconfig {
+                    paths: paths.iter().map(|path| path.display().to_string()).collect(),
+                    context: context.clone(),
+                },
+                KubeContext::InCluster => fleet::Kubeconfig::default(),
+            })
+        }
         Endpoint::Local | Endpoint::Remote(_) => None,
     }
 }
@@ -146,6 +148,7 @@ fn endpoint(builder: &BuilderName, node: &Node) -> String {
         }
         Endpoint::Local => "local://".to_owned(),
         Endpoint::Remote(address) => address.to_string(),
+        Endpoint::Cluster { at, .. } => at.to_string(),
     }
 }
 

@@ -101,7 +101,7 @@ fn a_driver_and_its_endpoint_have_to_fit() {
         (request(""), "no driver is given"),
         (request("docker"), "unknown driver `docker`"),
         (request("remote"), "the remote driver needs an endpoint"),
-        (remote("r", "ftp://h"), "endpoint `ftp://h` is neither"),
+        (remote("r", "ftp://h"), "endpoint `ftp://h`: accepted are unix:///path, tcp://host:port, ssh://"),
         (CreateRequest { endpoint: "tcp://h:1".to_owned(), ..request("local") }, "the local driver takes no endpoint"),
         (CreateRequest { endpoint: "tcp://h:1".to_owned(), ..request("kubernetes") }, "takes no endpoint"),
     ] {
@@ -218,6 +218,66 @@ fn two_nodes_of_a_builder_are_not_the_same_remote() {
     assert_eq!(plan(append(remote("b", "tcp://h:2")), Some(&kube), NOBODY).unwrap().builder.nodes.len(), 2);
     assert_eq!(plan(remote("a", "tcp://h:1"), Some(&kube), NOBODY).unwrap().builder, kube);
     assert_eq!(plan(remote("a", ""), Some(&kube), NOBODY).unwrap().builder, kube);
+}
+
+#[test]
+fn an_address_in_a_cluster_has_its_context_and_namespace_fixed() {
+    let file = |path: &str, context: &str| KubeContext::File { paths: vec![path.into()], context: context.to_owned() };
+    let service = |address: &str| {
+        let opts = vec!["cacert=/c,loadbalance=random".to_owned()];
+        CreateRequest { driver_opt: opts, ..remote("", address) }
+    };
+    for (given, context, wanted) in [
+        (remote("", "kube-pod://b"), context(), "kube-pod://b?context=prod&namespace=builds"),
+        (
+            remote("", "kube-pod://b?context=dev&namespace=ci&container=c&kubeconfig=/k"),
+            file("/k", "dev"),
+            "kube-pod://b?context=dev&namespace=ci&container=c&kubeconfig=/k",
+        ),
+        (service("kube-service://b:1234"), context(), "kube-service://b:1234?context=prod&namespace=builds"),
+    ] {
+        let node = plan(given, None, NOBODY).unwrap().node;
+        let Endpoint::Cluster { context: found, at } = &node.endpoint else { panic!("{node:?}") };
+        assert_eq!((found, at.to_string().as_str()), (&context, wanted));
+        assert_eq!((node.driver(), node.buildkitd_flags.len()), (Driver::Remote, 0));
+        let stored = serde_json::to_string(&node.endpoint).unwrap();
+        assert_eq!(serde_json::from_str::<Endpoint>(&stored).unwrap(), node.endpoint);
+    }
+    // What is asked for by --context holds where the address says nothing.
+    let kubeconfig = Some(Kubeconfig { paths: vec!["/k".to_owned()], context: "dev".to_owned() });
+    let node = plan(CreateRequest { kubeconfig, ..remote("", "kube-pod://b") }, None, NOBODY).unwrap().node;
+    assert!(matches!(&node.endpoint, Endpoint::Cluster { context, .. } if *context == file("/k", "dev")), "{node:?}");
+    assert!(lines(plan(remote("", "kube-pod://b?context=gone"), None, NOBODY).unwrap_err())[0].contains("`gone`"));
+    // A node that is changed without an address keeps it, and what it needs.
+    let service = created(service("kube-service://b:1234"));
+    let again = CreateRequest { platform: vec!["linux/arm64".to_owned()], ..remote("kube0", "") };
+    assert_eq!(plan(again, Some(&service), NOBODY).unwrap().node.endpoint, service.nodes[0].endpoint);
+}
+
+#[test]
+fn options_that_mean_nothing_at_an_endpoint_are_refused() {
+    for (address, opts, wanted) in [
+        ("unix:///s", "cacert=/c", "`cacert`: TLS is for tcp:// and kube-service://, and unix:// is reached without"),
+        ("ssh://h", "servername=x,cacert=/c", "`servername`: TLS is for"),
+        ("kube-pod://p", "cacert=/c", "and kube-pod:// is reached without"),
+        (
+            "docker-container://c",
+            "loadbalance=random",
+            "`loadbalance`: it is for the pods of kube-service://, and at a container",
+        ),
+        ("tcp://h:1", "transport=pod-ip", "`transport`: it is for the pods of kube-service://"),
+        ("kube-service://s:1", "timeout=9s", "`cacert`: kube-service:// needs it"),
+        (
+            "kube-service://s:1",
+            "cacert=/c,transport=exec",
+            "`exec` is none of the accepted words; accepted is auto, pod-ip or",
+        ),
+        ("kube-pod://p", "replicas=2", "`replicas`: an option of the kubernetes driver"),
+    ] {
+        let given = CreateRequest { driver_opt: vec![opts.to_owned()], ..remote("", address) };
+        let lines = lines(plan(given, None, NOBODY).unwrap_err());
+        assert!(lines.iter().any(|line| line.contains(wanted)), "{wanted}: {lines:?}");
+    }
 }
 
 #[test]

@@ -3,15 +3,16 @@
 use std::path::PathBuf;
 
 use super::*;
+use crate::manifest::RegistrySecret;
 use crate::options::{HandGiven, HandMode, parse_by_hand};
 
 /// Name of the golden file, kind, mode, Secret, options, whether it has a NetworkPolicy, whether it is scraped.
 type Case = (&'static str, HandKind, HandMode, Option<&'static str>, &'static [&'static str], bool, bool);
 
-use HandKind::{Deployment, Pod as PodKind, StatefulSet};
+use HandKind::{Deployment, Job as JobKind, Pod as PodKind, StatefulSet};
 use HandMode::{Privileged, Rootless, Userns};
 
-const CASES: [Case; 17] = [
+const CASES: [Case; 21] = [
     ("pod.privileged", PodKind, Privileged, None, &[], false, false),
     ("pod.rootless", PodKind, Rootless, None, &[], false, false),
     ("pod.userns", PodKind, Userns, None, &[], false, false),
@@ -46,7 +47,7 @@ const CASES: [Case; 17] = [
         &[
             "namespace=builds,replicas=3,requests.cpu=1,limits.memory=4Gi,image=registry.example/buildkit:1",
             "labels=team=web,env.HTTPS_PROXY=http://proxy.example:3128,nodeselector=disk=ssd,serviceaccount=builder",
-            "manifest-patch={spec: {strategy: {type: Recreate, rollingUpdate: null}}}",
+            "\"manifest-patch={spec: {strategy: {type: Recreate, rollingUpdate: null}}}\"",
         ],
         false,
         false,
@@ -73,7 +74,21 @@ const CASES: [Case; 17] = [
         false,
         false,
     ),
+    ("job.privileged", JobKind, Privileged, None, &[], false, false),
+    ("job.rootless", JobKind, Rootless, None, &[], false, false),
+    ("job.userns", JobKind, Userns, None, &[], false, false),
+    ("job.guarded", JobKind, Rootless, None, &["namespace=builds,requests.cpu=1,nodeselector=disk=ssd"], true, false),
 ];
+
+/// What the Jobs build.
+fn build() -> JobBuild {
+    let arguments = ["--frontend", "dockerfile.v0", "--opt", "context=https://git.example/app.git#main"];
+    JobBuild {
+        arguments: arguments.map(str::to_owned).into(),
+        registry: RegistrySecret::Named { name: "regcred".to_owned(), key: RegistrySecret::KEY.to_owned() },
+        ..JobBuild::default()
+    }
+}
 
 fn rendered(&(_, kind, mode, tls_secret, driver_opts, network_policy, prometheus): &Case) -> Vec<Value> {
     let driver_opts: Vec<String> = driver_opts.iter().map(ToString::to_string).collect();
@@ -81,7 +96,7 @@ fn rendered(&(_, kind, mode, tls_secret, driver_opts, network_policy, prometheus
         HandGiven { kind, mode: Some(mode), namespace: None, tls_secret, budget: None, driver_opts: &driver_opts };
     let options = parse_by_hand(&given).unwrap();
     let name = "buildkitd".parse().unwrap();
-    by_hand(&ByHand { kind, name: &name, options: &options, network_policy, prometheus })
+    by_hand(&ByHand { kind, name: &name, options: &options, network_policy, prometheus, build: &build() })
 }
 
 fn folder() -> PathBuf {

@@ -8,15 +8,11 @@ const FIRST: [&str; 8] = ["apiVersion", "kind", "metadata", "name", "namespace",
 
 /// The end of the path to a line, its value where that matters, and why it is there.
 const WHY: [(&str, Option<&str>, &str); 17] = [
-    (
-        "securityContext.seccompProfile",
-        None,
-        "rootlesskit makes user namespaces and mounts in them, which the runtime's default profile forbids.",
-    ),
+    ("securityContext.seccompProfile", None, "So does its default seccomp profile."),
     (
         "securityContext.appArmorProfile",
         None,
-        "So does the runtime's default AppArmor profile, on nodes that have AppArmor. Needs Kubernetes 1.30.",
+        "The runtime's default profile forbids rootlesskit its user namespaces and the mounts in them. Needs Kubernetes 1.30.",
     ),
     (
         "args",
@@ -49,7 +45,7 @@ const WHY: [(&str, Option<&str>, &str); 17] = [
     ("volumes.emptyDir", None, "The cache goes with the pod."),
     ("secret.defaultMode", Some("292"), "0444: user 1000 has to read them."),
     ("secret.defaultMode", Some("256"), "0400"),
-    ("secret.secretName", None, "With ca.pem, cert.pem and key.pem; `buildfleet certs create` makes one."),
+    ("volumes.name", Some("certs"), "With ca.pem, cert.pem and key.pem; `buildfleet certs create` makes one."),
     ("spec.podManagementPolicy", None, "Pods need nothing of each other."),
     ("spec.clusterIP", Some("None"), "Headless: it gives each pod a name."),
     (
@@ -117,7 +113,7 @@ fn explained(text: &str) -> String {
         };
         path.extend(key.map(|key| (column, key)));
         verbatim = value.starts_with(['|', '>']).then_some(indent);
-        if let Some(why) = why(&path, value.trim_matches(['\'', '"'])) {
+        if let Some(why) = why(&path, key.is_some(), value.trim_matches(['\'', '"'])) {
             out.push_str(&format!("{:indent$}# {why}\n", ""));
         }
         out.push_str(line);
@@ -131,11 +127,12 @@ fn is_key(key: &str, after: &str) -> bool {
     (after.is_empty() || after.starts_with(' ')) && !key.starts_with(['-', '\'', '"']) && !key.contains(' ')
 }
 
-fn why(path: &[(usize, &str)], value: &str) -> Option<&'static str> {
+/// What a list holds has a comment only where its value is known.
+fn why(path: &[(usize, &str)], is_key: bool, value: &str) -> Option<&'static str> {
     let keys: Vec<&str> = path.iter().map(|(_, key)| *key).collect();
     let (_, _, why) = WHY.iter().find(|(end, wanted, _)| {
         let end: Vec<&str> = end.split('.').collect();
-        keys.ends_with(&end) && wanted.is_none_or(|wanted| wanted == value)
+        keys.ends_with(&end) && wanted.map_or(is_key, |wanted| wanted == value)
     })?;
     Some(why)
 }

@@ -14,7 +14,13 @@ pub(crate) const ACCOUNT: &str = "buildfleet";
 const DOCUMENT: &str = "docs/rbac.md";
 
 /// What has a Role of its own, and the heading above it.
-const ROLES: [(&str, &str); 2] = [("attach", "## `create --attach`"), ("gc", "## `gc`")];
+const ROLES: [(&str, &str); 5] = [
+    ("attach", "## `create --attach`"),
+    ("kube-pod", "## `kube-pod://`"),
+    ("kube-service", "## `kube-service://`"),
+    ("gc", "## `gc`"),
+    ("manifests", "## `manifests`"),
+];
 
 /// The service account in a test's namespace.
 #[derive(Debug)]

@@ -14,15 +14,15 @@ use crate::support::oci::{has_words, unpack};
 use crate::support::scene::Scene;
 use crate::support::tools::{of_package, tools};
 
-/// A real engine, which runs no container here.
+/// A real engine.
 #[derive(Debug)]
-pub(super) struct Engine {
+pub(crate) struct Engine {
     address: String,
     running: Running,
 }
 
 impl Engine {
-    pub(super) fn start(dir: &Path) -> Self {
+    pub(crate) fn start(dir: &Path) -> Self {
         fs::create_dir_all(dir).expect("a directory of our own");
         let address = format!("unix://{}", dir.join("engine.sock").display());
         let flags = "--bridge=none --iptables=false --ip6tables=false --ip-forward=false --storage-driver=vfs";
@@ -39,7 +39,11 @@ impl Engine {
         Self { address, running }
     }
 
-    pub(super) fn docker(&self, words: &str) -> Call {
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
+    pub(crate) fn docker(&self, words: &str) -> Call {
         Call::new(&tools().docker).arg("--host").arg(&self.address).words(words)
     }
 }

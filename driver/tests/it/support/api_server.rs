@@ -39,7 +39,7 @@ pub(crate) struct State {
     pub(crate) logs: VecDeque<String>,
     /// The input of an exec that takes one to its end.
     pub(crate) received: Vec<u8>,
-    /// The container and the command of each exec.
+    /// The container and the command of each exec, and the port of each port-forward.
     pub(crate) executed: Vec<String>,
     /// Put in its place when somebody is about to delete a deployment.
     pub(crate) before_delete: Option<Value>,
@@ -232,6 +232,7 @@ async fn serve(stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
         "services" => "services",
         "pods" => "pods",
         "events" => "events",
+        "services" => "services",
         other => panic!("no resource {other}"),
     };
     let (name, subresource) = (words.next(), words.next());
@@ -320,6 +321,9 @@ async fn serve(stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
                 let mut told: Vec<String> = told.map(|pair| pair.replace("%3A", ":").replace("%2F", "/")).collect();
                 told.sort_by_key(|pair| !pair.starts_with("container"));
                 shared.state.lock().unwrap().executed.push(told.join(" "));
+            } else {
+                let port = request.query.split('&').find(|pair| pair.starts_with("ports=")).unwrap_or_default();
+                shared.state.lock().unwrap().executed.push(port.to_owned());
             }
             api_streams::upgrade(stream, &request.headers["sec-websocket-key"], verb == "exec", shared).await
         }

@@ -22,8 +22,11 @@ const fn room(name: &'static str, may_use: &'static [&'static str]) -> Room {
 }
 
 /// From the top down: a room may use only what stands below it, and of that only what its job needs.
-pub(crate) const ROOMS: [Room; 16] = [
-    room("cli", &["daemon", "options", "settings", "builder", "report", "shutdown"]),
+pub(crate) const ROOMS: [Room; 17] = [
+    room(
+        "cli",
+        &["daemon", "placement", "manifest", "options", "settings", "builder", "certificates", "report", "shutdown"],
+    ),
     room(
         "daemon",
         &["proxy", "fleet", "store", "backend", "options", "builder", "settings", "socket", "shutdown", "report"],
@@ -32,11 +35,12 @@ pub(crate) const ROOMS: [Room; 16] = [
     room("proxy", &["fleet", "placement", "builder", "wire", "shutdown", "report"]),
     room("fleet", &["placement", "backend", "options", "builder", "wire", "shutdown", "report"]),
     room("placement", &["options", "builder", "fnv"]),
-    room("backend", &["manifest", "options", "builder", "report", "fnv"]),
+    room("backend", &["manifest", "options", "builder", "certificates", "report", "fnv"]),
     room("manifest", &["options", "builder", "fnv"]),
     room("options", &["builder"]),
     room("settings", &["builder"]),
     room("builder", &[]),
+    room("certificates", &[]),
     room("socket", &["report"]),
     room("wire", &[]),
     room("shutdown", &[]),
@@ -45,13 +49,15 @@ pub(crate) const ROOMS: [Room; 16] = [
 ];
 
 /// A crate (or a module of one) and where it may be named. What is not listed may be used anywhere.
-const OWNED: [(&str, &[&str]); 22] = [
+const OWNED: [(&str, &[&str]); 23] = [
     ("kube", &["backend/kubernetes"]),
     ("k8s_openapi", &["options", "manifest", "backend/kubernetes"]),
     ("tokio_tungstenite", &["backend/kubernetes"]),
-    ("rcgen", &["backend"]),
-    ("tokio_rustls", &["backend"]),
-    ("rustls", &["backend"]),
+    ("rcgen", &["certificates"]),
+    ("x509_parser", &["certificates"]),
+    ("tokio_rustls", &["backend", "certificates"]),
+    ("rustls", &["backend", "certificates"]),
+    ("md5", &["placement"]),
     ("serde_saphyr", &["options"]),
     ("toml_edit", &["builder"]),
     ("h2", &["wire", "fleet", "proxy"]),
@@ -67,7 +73,10 @@ const OWNED: [(&str, &[&str]); 22] = [
     ("terminal_size", &["cli"]),
     ("listenfd", &["daemon", "settings", "socket", "main"]),
     ("tracing_subscriber", &["cli", "daemon", "main"]),
-    ("tokio", &["cli", "daemon", "store", "proxy", "fleet", "backend", "socket", "wire", "shutdown", "main"]),
+    (
+        "tokio",
+        &["cli", "daemon", "store", "proxy", "fleet", "backend", "certificates", "socket", "wire", "shutdown", "main"],
+    ),
 ];
 
 pub(crate) fn uses_only_rooms_below(source: &Source) -> Vec<String> {

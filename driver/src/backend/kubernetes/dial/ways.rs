@@ -16,7 +16,7 @@ use super::identity::Identity;
 use super::{Failure, Stream};
 use crate::backend::kubernetes::channel::{ChannelStream, WebSocket, Wire};
 use crate::backend::kubernetes::client::{Cluster, Connection};
-use crate::backend::kubernetes::errors::{RequestError, ask, is_unauthorized};
+use crate::backend::kubernetes::errors::{RequestError, ask};
 use crate::backend::kubernetes::{BUILDKITD, Target};
 use crate::backend::{BoxError, Transport, tcp};
 use crate::builder::PodName;
@@ -41,23 +41,20 @@ pub(super) async fn open(
         Transport::Exec => exec(&connection, pod, BUILDKITD, Some(unix_address(&target.options))).await,
         Transport::PortForward => {
             let secured = Secured { connection: &connection, target, identity };
-            secured.open(|| port_forward(&connection, pod)).await
+            secured.open(|| port_forward(&connection, pod, TLS_PORT)).await
         }
         Transport::PodIp => {
             let Some(address) = address else {
                 return Err(Failure::Other("the pod has no address yet".into()));
             };
             let secured = Secured { connection: &connection, target, identity };
-            secured.open(|| pod_ip(address)).await
+            secured.open(|| pod_ip(address, TLS_PORT)).await
         }
-        Transport::Unix | Transport::Tcp => Err(Failure::Other("no way into a pod".into())),
+        Transport::Ssh | Transport::Container | Transport::Unix | Transport::Tcp => {
+            Err(Failure::Other("no way into a pod".into()))
+        }
     };
-    if let Err(Failure::Other(source)) = &opened
-        && is_unauthorized(&**source)
-    {
-        cluster.forget();
-    }
-    opened
+    opened.inspect_err(|failure| failure.renew(cluster))
 }
 
 /// mTLS over whatever reaches the pod's port.
@@ -73,12 +70,13 @@ impl Secured<'_> {
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
         F: Future<Output = Result<S, Failure>>,
     {
+        let name = || ServerName::try_from(TLS_SERVER_NAME).map_err(into_failure);
         let connector = self.identity.connector(self.connection, self.target).await?;
-        match handshake(&connector, dial().await?).await {
+        match handshake(&connector, name()?, dial().await?, TLS_PORT).await {
             Err(Failure::Untrusted(error)) => {
                 let renewed = self.identity.renewed(self.connection, self.target).await;
                 for connector in renewed.into_iter().chain(self.identity.previous()) {
-                    match handshake(&connector, dial().await?).await {
+                    match handshake(&connector, name()?, dial().await?, TLS_PORT).await {
                         Err(Failure::Untrusted(_)) => {}
                         outcome => return outcome,
                     }
@@ -90,44 +88,50 @@ impl Secured<'_> {
     }
 }
 
-async fn handshake<S>(connector: &TlsConnector, stream: S) -> Result<Stream, Failure>
+/// `port` is where `stream` leads to in the pod.
+pub(super) async fn handshake<S>(
+    connector: &TlsConnector,
+    name: ServerName<'static>,
+    stream: S,
+    port: u16,
+) -> Result<Stream, Failure>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let name = ServerName::try_from(TLS_SERVER_NAME).map_err(|error| Failure::Other(error.into()))?;
     match tokio::time::timeout(TLS_TIMEOUT, connector.connect(name, stream)).await {
         Ok(Ok(stream)) => Ok(Box::new(stream)),
-        Ok(Err(error)) => Err(handshake_failure(error)),
+        Ok(Err(error)) => Err(handshake_failure(error, port)),
         Err(_) => Err(Failure::Other(format!("no TLS handshake within {} s", TLS_TIMEOUT.as_secs()).into())),
     }
 }
 
-fn handshake_failure(error: io::Error) -> Failure {
+fn handshake_failure(error: io::Error, port: u16) -> Failure {
     let is_tls = error.get_ref().is_some_and(|inner| inner.is::<tokio_rustls::rustls::Error>());
     if is_tls {
         return Failure::Untrusted(error.into());
     }
     // The kubelet's words on the error channel: long, and only the end of them says something.
     if error.to_string().contains("connection refused") {
-        return Failure::Refused(format!("nothing listens on port {TLS_PORT} in the pod: connection refused").into());
+        return Failure::Refused(format!("nothing listens on port {port} in the pod: connection refused").into());
     }
     Failure::Other(error.into())
 }
 
-async fn pod_ip(address: IpAddr) -> Result<TcpStream, Failure> {
-    match tokio::time::timeout(TCP_TIMEOUT, tcp::connect((address, TLS_PORT))).await {
+pub(super) async fn pod_ip(address: IpAddr, port: u16) -> Result<TcpStream, Failure> {
+    match tokio::time::timeout(TCP_TIMEOUT, tcp::connect((address, port))).await {
         Ok(Ok(stream)) => Ok(stream),
         Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => Err(Failure::Refused(error.into())),
         Ok(Err(error)) => Err(Failure::Other(error.into())),
-        Err(_) => Err(Failure::Other(format!("no answer from {address}:{TLS_PORT} within 1 s").into())),
+        Err(_) => Err(Failure::Other(format!("no answer from {address}:{port} within 1 s").into())),
     }
 }
 
-async fn port_forward(
+pub(super) async fn port_forward(
     connection: &Connection,
     pod: &PodName,
+    port: u16,
 ) -> Result<impl AsyncRead + AsyncWrite + Send + Unpin + 'static, Failure> {
-    let request = pods(connection).portforward(pod.as_str(), &[TLS_PORT]).map_err(into_failure)?;
+    let request = pods(connection).portforward(pod.as_str(), &[port]).map_err(into_failure)?;
     let upgraded = ask(connection.client.connect(request)).await.map_err(|error| refusal(error, pod))?;
     Ok(ChannelStream::open(upgraded.into_stream(), Wire::PortForward))
 }

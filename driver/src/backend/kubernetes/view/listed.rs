@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{Event, Pod as KubePod};
+use k8s_openapi::api::core::v1::{Event, Pod as KubePod, Service};
 use kube::ResourceExt;
 use kube::runtime::watcher;
 
@@ -36,6 +36,12 @@ pub(super) trait Named {
 }
 
 impl Named for KubePod {
+    fn name(&self) -> String {
+        self.name_any()
+    }
+}
+
+impl Named for Service {
     fn name(&self) -> String {
         self.name_any()
     }

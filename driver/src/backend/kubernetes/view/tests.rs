@@ -136,7 +136,7 @@ fn a_watch_that_fails_is_noted_and_in_the_end_not_trusted() {
     list_pods(&mut view, [running("a")]);
     assert!(view.snapshot().known && notes(&view).is_empty());
     let mut unseen = View::default();
-    unseen.workloads_failed("refused".into());
+    unseen.lead_failed("refused".into());
     assert_eq!(notes(&unseen), ["refused"]);
     unseen.disconnected(Some("no kubeconfig".into()));
     assert_eq!(notes(&unseen), ["no kubeconfig", "refused"]);
