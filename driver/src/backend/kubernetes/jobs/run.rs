@@ -63,10 +63,10 @@ impl Jobs {
         let connection = self.connection().await?;
         let wanted = resolved(&connection, wanted).await?;
         sweep(&connection).await;
-        let job = make(&connection, &wanted).await?;
+        let job = Box::pin(make(&connection, &wanted)).await?;
         let name = job.name_any();
         let _ = events.send(JobEvent::Job(made::view(&job, &[]))).await;
-        let end = match self.see_through(&connection, &wanted, job, context, events).await {
+        let end = match Box::pin(self.see_through(&connection, &wanted, job, context, events)).await {
             Ok(end) => end,
             Err(error) => {
                 give_up(&connection, &name).await;
