@@ -51,11 +51,10 @@ fn namespaces_of_pods(machines: &[Machine]) -> Vec<Finding> {
     if machines.is_empty() {
         return Vec::new();
     }
-    let Some(verdict) =
-        (!without.is_empty()).then(|| if without.len() == machines.len() { Verdict::Fails } else { Verdict::Warning })
-    else {
+    if without.is_empty() {
         return vec![Finding::new(Verdict::Works, "user namespaces", "all machines have them for pods")];
-    };
+    }
+    let verdict = if without.len() == machines.len() { Verdict::Fails } else { Verdict::Warning };
     let text = format!("these machines have none for pods: {}", told(&without));
     vec![Finding::new(verdict, "user namespaces", text).hint(
         "hostusers=false needs Kubernetes 1.33, containerd 2.0 or CRI-O 1.25, and Linux 6.3; --driver-opt nodeselector=… keeps \
