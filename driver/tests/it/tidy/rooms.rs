@@ -49,7 +49,7 @@ pub(crate) const ROOMS: [Room; 17] = [
 ];
 
 /// A crate (or a module of one) and where it may be named. What is not listed may be used anywhere.
-const OWNED: [(&str, &[&str]); 23] = [
+const OWNED: [(&str, &[&str]); 24] = [
     ("kube", &["backend/kubernetes"]),
     ("k8s_openapi", &["options", "manifest", "backend/kubernetes"]),
     ("tokio_tungstenite", &["backend/kubernetes"]),
