@@ -40,10 +40,10 @@ pub(super) fn of_dockerfile(text: &str, build_args: &BTreeMap<String, String>) -
                 let image = named.next().map(|image| expanded(image.trim_matches('"'), &variables));
                 let is_stage = |image: &String| stages.contains(&image.to_ascii_lowercase());
                 images.extend(image.filter(|image| image != "scratch" && !image.is_empty() && !is_stage(image)));
-                if let (Some(word), Some(name)) = (named.next(), named.next()) {
-                    if word.eq_ignore_ascii_case("as") {
-                        stages.insert(name.to_ascii_lowercase());
-                    }
+                if let (Some(word), Some(name)) = (named.next(), named.next())
+                    && word.eq_ignore_ascii_case("as")
+                {
+                    stages.insert(name.to_ascii_lowercase());
                 }
             }
             "COPY" | "ADD" | "RUN" => {
@@ -69,7 +69,7 @@ fn directive(text: &str, wanted: &str) -> Option<String> {
     let lines = text.lines().skip_while(|line| line.starts_with("#!"));
     let directives = lines.map_while(|line| line.trim().strip_prefix('#')?.split_once('='));
     let mut found = directives.filter(|(name, _)| name.trim().eq_ignore_ascii_case(wanted));
-    found.next().map(|(_, value)| value.trim().split_whitespace().next().unwrap_or_default().to_owned())
+    found.next().map(|(_, value)| value.split_whitespace().next().unwrap_or_default().to_owned())
 }
 
 /// Lines without comments, joined where one goes on in the next.

@@ -41,12 +41,13 @@ pub(super) async fn run(args: RunArgs, context: &Context) -> Result<(), Failure>
     let Prepared { inputs: _, upload, dockerfile, title } = prepared;
     let registries = registries(&args, dockerfile.as_deref());
     let mut client = context.client().await?;
-    if let (Some(_), false) = (&args.name, args.dry_run) {
-        if let Some(job) = unfinished(&mut client, &flags.place).await? {
-            context.info(&format!("job {} is {} and was not made anew: this is the one", job.name, state(job.state())));
-            let place = JobPlace { name: job.name, ..flags.place };
-            return one::attached(client, place, args.view.progress, context).await;
-        }
+    if args.name.is_some()
+        && !args.dry_run
+        && let Some(job) = unfinished(&mut client, &flags.place).await?
+    {
+        context.info(&format!("job {} is {} and was not made anew: this is the one", job.name, state(job.state())));
+        let place = JobPlace { name: job.name, ..flags.place };
+        return one::attached(client, place, args.view.progress, context).await;
     }
     let docker_config = credentials(&registries, &args, context).await?;
     let names = args.build.tag.join(", ");
@@ -72,7 +73,7 @@ pub(super) async fn run(args: RunArgs, context: &Context) -> Result<(), Failure>
     if args.dry_run {
         return render(&mut client, spec, context).await;
     }
-    if args.build.tag.iter().any(|_| true) && !pushes(&spec.arguments) {
+    if !args.build.tag.is_empty() && !pushes(&spec.arguments) {
         context.warning("the image goes with the Job's pod: --push puts it into its registry");
     }
     let (requests, upload) = requests(spec, upload.map(Packing::begin));
@@ -262,11 +263,11 @@ fn requests(
     };
     let pieces = ReceiverStream::new(pieces).map(|piece| RunJobRequest { message: Some(Message::Context(piece)) });
     let end = stream::once(async move {
-        if let Some(whole) = whole {
-            if whole.await.is_err() {
-                // A half of a context must not pass for a whole one: whoever owns the call drops it.
-                std::future::pending::<()>().await;
-            }
+        if let Some(whole) = whole
+            && whole.await.is_err()
+        {
+            // A half of a context must not pass for a whole one: whoever owns the call drops it.
+            std::future::pending::<()>().await;
         }
         None
     });

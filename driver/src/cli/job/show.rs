@@ -110,7 +110,7 @@ impl Show {
         let line = format!("info: job {} in namespace {}", job.name, job.namespace);
         match &mut self.kind {
             Kind::Json { .. } => {
-                print(json_line(&Event { event: "job", job: Some(JobView::from(job.clone())), ..NONE })?)?
+                print(json_line(&Event { event: "job", job: Some(JobView::from(job.clone())), ..NONE })?)?;
             }
             Kind::Quiet { .. } | Kind::Nothing => {}
             Kind::Lines => say(&line),
@@ -133,7 +133,7 @@ impl Show {
             Kind::Nothing => {}
             Kind::Quiet { .. } if !news.trouble => {}
             Kind::Quiet { .. } | Kind::Lines => {
-                say(&format!("{}: {text}", if news.trouble { "warning" } else { "info" }))
+                say(&format!("{}: {text}", if news.trouble { "warning" } else { "info" }));
             }
             Kind::Screen(screen) => {
                 if news.trouble {

@@ -46,7 +46,7 @@ pub(super) fn prepare(source: &str, file: Option<&Path>, needs_dockerfile: bool)
         }
         Source::Stdin => stdin(file),
         Source::Url(url) => remote(url, file),
-        Source::Directory(root) => directory(root, file, needs_dockerfile),
+        Source::Directory(root) => directory(&root, file, needs_dockerfile),
     }
 }
 
@@ -99,15 +99,15 @@ fn remote(url: String, file: Option<&Path>) -> Result<Prepared, Failure> {
     })
 }
 
-fn directory(root: PathBuf, file: Option<&Path>, needs_dockerfile: bool) -> Result<Prepared, Failure> {
+fn directory(root: &Path, file: Option<&Path>, needs_dockerfile: bool) -> Result<Prepared, Failure> {
     let failed =
         |path: &Path, error: std::io::Error| Failure::usage(format!("failed to read {}: {error}", path.display()));
-    let here = root.canonicalize().map_err(|error| failed(&root, error))?;
+    let here = root.canonicalize().map_err(|error| failed(root, error))?;
     let title = here.display().to_string();
     let (text_of, found) = match file {
         Some(file) if file == Path::new("-") => (Some(dockerfile(file)?), None),
         given => {
-            let given = given.map_or_else(|| by_default(&root), Path::to_owned);
+            let given = given.map_or_else(|| by_default(root), Path::to_owned);
             match given.canonicalize() {
                 Ok(found) => (Some(dockerfile(&found)?), Some(found)),
                 Err(_) if !needs_dockerfile => (None, None),
@@ -321,19 +321,19 @@ mod tests {
             ("lower", None, uploaded("", "", "dockerfile")),
         ] {
             let file = file.map(at);
-            let prepared = directory(at(root), file.as_deref(), true).expect(root);
+            let prepared = directory(&at(root), file.as_deref(), true).expect(root);
             assert_eq!(prepared.inputs, wanted, "{root} {file:?}");
         }
-        let prepared = directory(at("in"), Some(&at("in/sub/Other")), true).expect("it is there");
+        let prepared = directory(&at("in"), Some(&at("in/sub/Other")), true).expect("it is there");
         let Some(Content::Tree(Tree { directory: Some(sent), .. })) = prepared.upload else { panic!("a tree") };
         assert_eq!(sent.always, [".dockerignore", "sub/Other", "sub/Other.dockerignore"].map(PathBuf::from));
 
-        let failure = directory(at("out"), Some(&at("out/missing")), true).expect_err("it is not there");
+        let failure = directory(&at("out"), Some(&at("out/missing")), true).expect_err("it is not there");
         assert!(failure.render().contains("out/missing: No such file"), "{}", failure.render());
         let empty = at("empty");
         fs::create_dir(&empty).expect("ours");
-        assert!(directory(empty.clone(), None, true).is_err());
-        assert!(directory(empty, None, false).is_ok());
+        assert!(directory(&empty, None, true).is_err());
+        assert!(directory(&empty, None, false).is_ok());
     }
 
     #[test]
@@ -341,7 +341,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         write(&dir.path().join("Dockerfile"), "FROM scratch\n");
         write(&dir.path().join(".dockerignore"), "a\n[\n!\n");
-        let failure = directory(dir.path().to_owned(), None, true).expect_err("two lines are wrong");
+        let failure = directory(dir.path(), None, true).expect_err("two lines are wrong");
         let text = failure.render();
         assert!(text.contains(".dockerignore: line 2: `[` is no pattern\n"), "{text}");
         assert!(text.contains(".dockerignore: line 3: `!` excepts nothing\n"), "{text}");

@@ -130,11 +130,11 @@ impl Steps {
 impl Step {
     fn told(&mut self, text: &str, now: f64) {
         // Output of a command has its second in front of it, and the step may have begun before anybody looked.
-        if let Some((at, said)) = text.split_once(' ') {
-            if let Some(at) = at.parse::<f64>().ok().filter(|_| at.contains('.')) {
-                self.started = self.started.min(now - at);
-                return self.keep(said.to_owned());
-            }
+        if let Some((at, said)) = text.split_once(' ')
+            && let Some(at) = at.parse::<f64>().ok().filter(|_| at.contains('.'))
+        {
+            self.started = self.started.min(now - at);
+            return self.keep(said.to_owned());
         }
         // A transfer: `sha256:… 1.05MB / 3.6MB 0.2s`, and ` done` at its end.
         match text.split_once(' ') {
