@@ -155,7 +155,7 @@ async fn follow_connection(connection: &Connection, followed: &Followed, shared:
         }
         Lead::Service => {
             let services = watched(Api::<Service>::namespaced(client(), namespace), by_name);
-            services.map(|next| next.map(Led::BySelector)).boxed()
+            services.map(|next| next.map(|event| Led::BySelector(Box::new(event)))).boxed()
         }
         Lead::Pod => futures::stream::pending().boxed(),
     };
@@ -185,7 +185,7 @@ async fn follow_connection(connection: &Connection, followed: &Followed, shared:
                         view.disconnected(None);
                         match event {
                             Led::By(event) => view.workload(*event),
-                            Led::BySelector(event) => view.service(event),
+                            Led::BySelector(event) => view.service(*event),
                         }
                     });
                 }
@@ -290,7 +290,7 @@ where
 /// What is told of what leads to the pods.
 enum Led {
     By(Box<watcher::Event<Workload>>),
-    BySelector(watcher::Event<Service>),
+    BySelector(Box<watcher::Event<Service>>),
 }
 
 /// The same event about another view of its object.

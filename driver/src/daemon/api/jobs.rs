@@ -40,7 +40,7 @@ impl Jobs for Api {
             Ok(_) => Err("a message is no piece of the context".into()),
             Err(status) => Err(status.into()),
         });
-        Ok(self.told(|events| async move { run(&registry, asked, context.boxed(), &events).await }))
+        Ok(self.told(|events| async move { Box::pin(run(&registry, asked, context.boxed(), &events)).await }))
     }
 
     async fn render(&self, request: Request<JobSpec>) -> Result<Response<RenderJobResponse>, Status> {
