@@ -232,7 +232,6 @@ async fn serve(stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
         "services" => "services",
         "pods" => "pods",
         "events" => "events",
-        "services" => "services",
         other => panic!("no resource {other}"),
     };
     let (name, subresource) = (words.next(), words.next());
