@@ -57,10 +57,10 @@ async fn a_directory_goes_without_what_dockerignore_leaves_out() {
 
     let machine = machine.anew();
     worked(&machine.run(&format!("job run {home}/app -f {home}/other/Dockerfile")).await);
-    let (names, text) = unpacked(&machine, "dockerfile/Dockerfile");
+    let (names, text) = unpacked(machine, "dockerfile/Dockerfile");
     assert_eq!((names.len(), text.as_str()), (3, "FROM x\n"), "{names:?}");
     let wanted = ["--local=context=/workspace/context/context", "--local=dockerfile=/workspace/context/dockerfile"];
-    assert_eq!(locals(&machine), wanted);
+    assert_eq!(locals(machine), wanted);
 }
 
 #[tokio::test]
@@ -79,21 +79,21 @@ async fn stdin_is_an_archive_a_dockerfile_or_nothing() {
         |flags: &str| Command::new("tar").args([flags, "-", "-C", &app, "."]).output().expect("there is a tar").stdout;
     for archive in [tar("-cf"), tar("-czf")] {
         let machine = machine.anew();
-        worked(&given(&machine, "job run - -f sub/Dockerfile", &archive).await);
+        worked(&given(machine, "job run - -f sub/Dockerfile", &archive).await);
         assert!(machine.jobs.whole().await);
-        let (names, text) = unpacked(&machine, "./x");
+        let (names, text) = unpacked(machine, "./x");
         assert!(names.contains(&"./sub/Dockerfile".to_owned()) && text.len() == 100_000, "{names:?}");
         assert_eq!(
-            locals(&machine),
+            locals(machine),
             ["--local=context=/workspace/context", "--local=dockerfile=/workspace/context/sub"]
         );
     }
     let alone = machine.anew();
-    worked(&given(&alone, "job run -", b"FROM scratch\nLABEL a=b\n").await);
-    assert_eq!(unpacked(&alone, "Dockerfile"), (vec!["Dockerfile".into()], "FROM scratch\nLABEL a=b\n".into()));
+    worked(&given(alone, "job run -", b"FROM scratch\nLABEL a=b\n").await);
+    assert_eq!(unpacked(alone, "Dockerfile"), (vec!["Dockerfile".into()], "FROM scratch\nLABEL a=b\n".into()));
     let beside = machine.anew();
-    worked(&given(&beside, &format!("job run {home}/app -f -"), b"FROM y\n").await);
-    assert_eq!(unpacked(&beside, "dockerfile/Dockerfile").1, "FROM y\n");
+    worked(&given(beside, &format!("job run {home}/app -f -"), b"FROM y\n").await);
+    assert_eq!(unpacked(beside, "dockerfile/Dockerfile").1, "FROM y\n");
     for (line, bytes, told) in [
         ("job run -", &b""[..], "stdin has nothing"),
         ("job run -", b"BZh91AY", "stdin is compressed by bzip2: accepted are a tar archive"),
@@ -114,7 +114,7 @@ async fn urls_upload_nothing_but_a_dockerfile_of_this_machine() {
     assert_eq!(locals(&machine), ["--opt=context=https://git.example/a.git#main", "--opt=filename=b/Dockerfile"]);
     let machine = machine.anew();
     worked(&machine.run(&format!("job run https://files.example/a.tar.gz -f {}/Dockerfile", machine.home())).await);
-    assert_eq!(unpacked(&machine, "Dockerfile").1, "FROM x\n");
+    assert_eq!(unpacked(machine, "Dockerfile").1, "FROM x\n");
 }
 
 /// Files of sysfs claim a page each, and have less: as if they were cut off while they are read.

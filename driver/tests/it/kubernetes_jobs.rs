@@ -56,7 +56,7 @@ pub(crate) async fn run(
 ) -> (Vec<JobEvent>, Result<(), JobError>) {
     let (events, mut heard) = mpsc::channel(1000);
     let jobs = jobs(server);
-    let ended = tokio::time::timeout(SOON, jobs.run(wanted, context, &events)).await.expect("an end in time");
+    let ended = tokio::time::timeout(SOON, Box::pin(jobs.run(wanted, context, &events))).await.expect("an end in time");
     drop(events);
     let mut told = Vec::new();
     while let Some(event) = heard.recv().await {
@@ -304,7 +304,7 @@ async fn a_client_that_goes_away_while_it_builds_leaves_the_job() {
         while !matches!(heard.recv().await, Some(JobEvent::News { line, .. }) if line.text == "started buildkitd") {}
         drop(heard);
     };
-    let running = jobs.run(wanted("", JobBuild::default()), no_context(), &events);
+    let running = Box::pin(jobs.run(wanted("", JobBuild::default()), no_context(), &events));
     let (ended, ()) = tokio::time::timeout(SOON, async { tokio::join!(running, leaving) }).await.unwrap();
     ended.unwrap();
     assert_eq!(names(&server, "jobs"), ["build"]);

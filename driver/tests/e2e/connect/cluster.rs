@@ -69,7 +69,7 @@ fn run_pods(scene: &Scene) -> (String, Pki) {
 /// From now on the scene's programs are this account's, with the Role that the documentation has for the address.
 fn with_rights(scene: &mut Scene, role: &str) -> String {
     let directory = scene.path(role);
-    let account = Account::make(scene.namespace(), directory.clone(), Some(role));
+    let account = Account::make(scene.namespace(), directory, Some(role));
     let kubeconfig = account.kubeconfig("kubeconfig", &json!({ "token": account.token() }));
     scene.set("KUBECONFIG", kubeconfig);
     let context = scene.shell("kubectl config current-context").succeeds();

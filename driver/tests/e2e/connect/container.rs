@@ -29,7 +29,7 @@ fn a_buildkitd_in_a_container_is_entered_through_the_context_that_the_address_na
     let hello = scene.contexts().hello();
     builder.buildctl(&hello, "").succeeds().says("machine: x86_64");
     builder.buildx(&hello, "").succeeds().says("CACHED");
-    scene.shell(&format!("buildctl --addr {} debug workers", address)).succeeds();
+    scene.shell(&format!("buildctl --addr {address} debug workers")).succeeds();
     assert_eq!(builder.pods()[0]["Transport"], "container");
     assert_eq!(builder.node(0)["Endpoint"], address);
     scene.buildfleet("logs team0").succeeds().says("running server on");

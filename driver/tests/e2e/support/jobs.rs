@@ -183,7 +183,7 @@ fn append(out: &mut impl Write, name: &str, size: u64, content: impl FnOnce(&mut
     let mut header = [0_u8; 512];
     header[..name.len()].copy_from_slice(name.as_bytes());
     header[100..108].copy_from_slice(b"0000644\0");
-    header[108..124].copy_from_slice(b"0000000\00000000\0");
+    header[108..124].copy_from_slice(b"0000000\x000000000\0");
     header[124..136].copy_from_slice(format!("{size:011o}\0").as_bytes());
     header[136..148].copy_from_slice(b"00000000000\0");
     header[148..156].copy_from_slice(b"        ");
