@@ -114,7 +114,7 @@ fn pods_behind_a_service_are_used_by_mtls_with_the_documented_rights_alone() {
         "pf",
         &format!("--driver remote --driver-opt {opts},transport=port-forward --bootstrap kube-service://buildkitd"),
     );
-    other.buildctl(&hello, "").succeeds().says("machine: x86_64");
+    other.buildctl(&hello, "--no-cache").succeeds().says("machine: x86_64");
     assert_eq!(other.pods()[0]["Transport"], "port-forward");
     let create =
         |words: &str| scene.buildfleet(&format!("create --name x --driver remote --timeout 5s --bootstrap {words}"));

@@ -46,10 +46,15 @@ fn a_client_that_goes_before_its_context_is_there_takes_the_job_along() {
     let mut spec = jobs.spec("dropped", "");
     spec.secrets.insert("word".to_owned(), b"shibboleth".to_vec());
     // It is far from its end when the client goes.
-    let mut run = jobs.run(spec, Some(large("FROM scratch\n", 1 << 32)));
+    let client = Jobs::of(&scene, scene.namespace().name());
+    let mut run = client.run(spec, Some(large("FROM scratch\n", 1 << 32)));
     run.until("the upload", |event| matches!(event, Event::Uploaded(1..)));
     drop(run);
-    scene.namespace().empties();
+    // With its connection, as that of a process that is killed.
+    drop(client);
+    // The cluster itself collects its Secret, a moment after the Job.
+    let is_empty = || scene.namespace().objects().is_empty().then_some(());
+    wait_for("the end of all that it had", seconds(45), is_empty);
 
     // Longer than it may take, and gone by itself when it is over.
     let slow = scene.contexts().slow("late", 300);
@@ -57,8 +62,7 @@ fn a_client_that_goes_before_its_context_is_there_takes_the_job_along() {
     let end = jobs.run(limits, Some(directory(&slow))).end();
     assert_eq!((end.exit_code, end.reason.as_str()), (None, "DeadlineExceeded"), "{end:?}");
     assert_eq!(end.detail, "it took longer than 12 s");
-    wait_for("the end of the job", seconds(90), || jobs.list().is_empty().then_some(()));
-    scene.namespace().empties();
+    wait_for("the end of all that it had", seconds(90), is_empty);
 }
 
 #[test]
