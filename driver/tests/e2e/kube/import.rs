@@ -87,7 +87,7 @@ fn builders_of_stock_buildx_are_taken_over_with_their_caches_and_given_back() {
     scene.end_daemon();
     assert_eq!(scene.builders().len(), 2);
     build("one", "").says("CACHED");
-    scene.buildfleet("import one").fails().says("its driver is remote");
+    scene.buildfleet("import one").fails().says("it is buildfleet's already");
 
     scene.buildfleet("export --all --dry-run").succeeds().says("one can be exported").says("two can be exported");
     scene.buildfleet("export one two").succeeds().says("one exported");
