@@ -26,7 +26,7 @@ enum Shape {
 /// Print the objects of BuildKit on Kubernetes as plain YAML, or apply, compare or delete them
 ///
 /// A set for one kind of workload, with the same pods and the same options as `create --driver kubernetes`, but nobody's than
-/// yours: no daemon starts, stops or collects it. `--driver remote kube-pod://…` of `create` builds in it, and so does buildctl.
+/// yours: no daemon starts, stops or collects it. `create --driver remote kube-pod://POD` builds in it, and so does buildctl.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[arg(value_parser = PossibleValuesParser::new(HandKind::ALL.map(HandKind::as_str)).try_map(|kind| kind.parse::<HandKind>()))]
