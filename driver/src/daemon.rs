@@ -27,6 +27,7 @@ mod backends;
 pub mod collect;
 mod entry;
 mod front;
+mod given;
 pub mod hint;
 mod installation;
 mod invent;

@@ -1,16 +1,14 @@
 //! What a request for a Job asks for, with all that is wrong said at once, and which pod of a builder gets its build.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use buildfleet_proto::fleet::job_spec::Where;
 use buildfleet_proto::fleet::{JobAddress, JobPlace, JobSpec, Kubeconfig};
 use serde_json::Value;
 
-use super::backends::Backends;
-use super::{invent, words};
+use super::{given, invent};
 use crate::backend::kubernetes::jobs::{BuildPlace, JobBuild, RegistrySecret, Wanted};
-use crate::builder::{BuildkitdConfig, Endpoint, KubeContext, Node, NodeName, Platform};
+use crate::builder::{Endpoint, KubeContext, Node, NodeName, Platform};
 use crate::options::{KubernetesOptions, parse_for_job};
 
 mod builder;
@@ -36,19 +34,6 @@ pub(super) struct Asked {
     pub(super) platforms: Vec<Platform>,
 }
 
-/// The cluster of a request, and the namespace that its context names.
-pub(super) fn located(
-    backends: &dyn Backends,
-    kubeconfig: Option<Kubeconfig>,
-) -> Result<(KubeContext, Option<String>), String> {
-    let Kubeconfig { paths, context } = kubeconfig.unwrap_or_default();
-    backends.locate(paths.into_iter().map(PathBuf::from).collect(), some(context))
-}
-
-pub(super) fn some(text: String) -> Option<String> {
-    Some(text).filter(|text| !text.is_empty())
-}
-
 impl Asked {
     /// # Errors
     /// All that is wrong with it.
@@ -64,7 +49,7 @@ impl Asked {
         let namespace = namespace(&place, &options, &mut problems);
         let (where_, builder) = where_(&spec, &mut problems);
         let is_daemonless = where_ == BuildPlace::Daemonless && builder.is_none();
-        let platforms = platforms(&spec, &mut problems);
+        let platforms = given::platforms(&spec.platform, &mut |problem| problems.push(problem));
         let node = node(&spec, name, is_daemonless, &platforms, &mut problems);
         let build = JobBuild {
             secrets: secrets(&spec, &mut problems),
@@ -74,7 +59,7 @@ impl Asked {
             ttl: Some(spec.ttl),
             timeout: Some(spec.timeout).filter(|timeout| *timeout > 0),
             retries: spec.retries,
-            title: some(spec.title),
+            title: given::some(spec.title),
             arguments: spec.arguments,
         };
         if build.arguments.iter().any(|argument| argument == "--progress" || argument.starts_with("--progress=")) {
@@ -106,7 +91,7 @@ fn name(place: &JobPlace, problems: &mut Vec<String>) -> NodeName {
 }
 
 fn namespace(place: &JobPlace, options: &KubernetesOptions, problems: &mut Vec<String>) -> Option<String> {
-    let (given, option) = (some(place.namespace.clone()), options.namespace().map(str::to_owned));
+    let (given, option) = (given::some(place.namespace.clone()), options.namespace().map(str::to_owned));
     if let (Some(given), Some(option)) = (&given, &option)
         && given != option
     {
@@ -148,19 +133,13 @@ fn node(
     platforms: &[Platform],
     problems: &mut Vec<String>,
 ) -> Node {
-    let flags = words::split(&spec.buildkitd_flags).unwrap_or_else(|error| {
-        problems.push(format!("--buildkitd-flags `{}`: {error}", spec.buildkitd_flags));
-        Vec::new()
-    });
+    let flags = given::flags(&spec.buildkitd_flags, &mut |problem| problems.push(problem));
     let is_split = |flag: &&String| flag.contains(|c: char| c.is_whitespace() || OF_THE_SHELL.contains(&c));
     for flag in flags.iter().filter(is_split) {
         let why = "buildctl-daemonless.sh passes on no flag with blanks, `*`, `?` or `[`";
         problems.push(format!("--buildkitd-flags `{flag}`: {why}"));
     }
-    let config = spec.buildkitd_config.clone().map(|config| {
-        BuildkitdConfig::try_new(config.toml, config.files.into_iter().collect())
-            .map_err(|errors| errors.iter().for_each(|error| problems.push(format!("--buildkitd-config: {error}"))))
-    });
+    let config = given::config(spec.buildkitd_config.clone(), &mut |problem| problems.push(problem));
     if !is_daemonless {
         for (flag, is_given) in [("--buildkitd-flags", !flags.is_empty()), ("--buildkitd-config", config.is_some())] {
             if is_given {
@@ -175,23 +154,8 @@ fn node(
         // Only a build in the Job's own pod needs a machine for them.
         platforms: if is_daemonless { platforms.to_owned() } else { Vec::new() },
         buildkitd_flags: flags,
-        config: config.and_then(Result::ok),
+        config,
     }
-}
-
-fn platforms(spec: &JobSpec, problems: &mut Vec<String>) -> Vec<Platform> {
-    let mut platforms: Vec<Platform> = Vec::new();
-    for list in &spec.platform {
-        match Platform::parse_list(list) {
-            Ok(list) => list.into_iter().for_each(|platform| {
-                if !platforms.contains(&platform) {
-                    platforms.push(platform);
-                }
-            }),
-            Err(error) => problems.push(error.to_string()),
-        }
-    }
-    platforms
 }
 
 fn secrets(spec: &JobSpec, problems: &mut Vec<String>) -> BTreeMap<String, Vec<u8>> {

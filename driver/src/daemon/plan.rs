@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use buildfleet_proto::fleet::CreateRequest;
 
 use super::backends::Located;
-use super::words;
+use super::given;
 use crate::builder::{
     Address, AttachTarget, Builder, BuilderName, BuildkitdConfig, Driver, DriverOpts, Endpoint, EndpointError, Node,
     NodeName, Platform,
@@ -82,26 +82,10 @@ impl Asked {
             note(errors.to_string());
             DriverOpts::new()
         });
-        let mut platforms: Vec<Platform> = Vec::new();
-        for list in &request.platform {
-            match Platform::parse_list(list) {
-                Ok(list) => list.into_iter().for_each(|platform| {
-                    if !platforms.contains(&platform) {
-                        platforms.push(platform);
-                    }
-                }),
-                Err(error) => note(error.to_string()),
-            }
-        }
-        let flags = words::split(&request.buildkitd_flags).unwrap_or_else(|error| {
-            note(format!("--buildkitd-flags `{}`: {error}", request.buildkitd_flags));
-            Vec::new()
-        });
+        let platforms = given::platforms(&request.platform, &mut note);
+        let flags = given::flags(&request.buildkitd_flags, &mut note);
         let attach = read(&request.attach, &mut note);
-        let config = request.buildkitd_config.map(|config| {
-            BuildkitdConfig::try_new(config.toml, config.files.into_iter().collect())
-                .map_err(|errors| errors.iter().for_each(|error| note(format!("--buildkitd-config: {error}"))))
-        });
+        let config = given::config(request.buildkitd_config, &mut note);
         let kubeconfig = request.kubeconfig.unwrap_or_default();
         for path in kubeconfig.paths.iter().filter(|path| !path.starts_with('/')) {
             note(format!("kubeconfig path `{path}` is not absolute"));
@@ -114,11 +98,11 @@ impl Asked {
             opts,
             platforms,
             flags,
-            config: config.and_then(Result::ok),
-            endpoint: some(request.endpoint),
+            config,
+            endpoint: given::some(request.endpoint),
             attach,
             paths: kubeconfig.paths.into_iter().map(PathBuf::from).collect(),
-            context: some(kubeconfig.context),
+            context: given::some(kubeconfig.context),
             problems,
         }
     }
@@ -375,10 +359,6 @@ fn read<T: std::str::FromStr<Err: std::fmt::Display>>(text: &str, note: &mut imp
         return None;
     }
     text.parse().map_err(|error: T::Err| note(error.to_string())).ok()
-}
-
-fn some(text: String) -> Option<String> {
-    Some(text).filter(|text| !text.is_empty())
 }
 
 fn keep<T: Default + PartialEq + Clone>(given: &mut T, old: &T) {

@@ -1,14 +1,11 @@
 //! When a pod was last heard of: any byte on any connection to it counts.
 
-use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
+use tokio_util::io::InspectReader;
 
 use crate::backend::ByteStream;
 
@@ -40,50 +37,13 @@ impl Pulse {
 }
 
 /// A connection that tells of what it hears.
-pub(super) struct Heard {
-    stream: Box<dyn ByteStream>,
-    pulse: Pulse,
-}
+pub(super) type Heard = InspectReader<Box<dyn ByteStream>, Box<dyn FnMut(&[u8]) + Send>>;
 
-impl Heard {
-    pub(super) fn new(stream: Box<dyn ByteStream>, pulse: Pulse) -> Self {
-        Self { stream, pulse }
-    }
-}
-
-impl AsyncRead for Heard {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
-        if buf.filled().len() > before {
-            self.pulse.beat();
+pub(super) fn heard(stream: Box<dyn ByteStream>, pulse: Pulse) -> Heard {
+    let listen = move |data: &[u8]| {
+        if !data.is_empty() {
+            pulse.beat();
         }
-        polled
-    }
-}
-
-impl AsyncWrite for Heard {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, data)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        data: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, data)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
+    };
+    InspectReader::new(stream, Box::new(listen))
 }

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::ask::{self, AskError, Method};
 use super::bulk::{Bulk, Lines};
-use super::pulse::{Heard, Pulse};
+use super::pulse::{Heard, Pulse, heard};
 use crate::backend::{Dialed, Transport};
 use crate::builder::PodName;
 use crate::wire;
@@ -165,6 +165,6 @@ impl Upstream {
 }
 
 async fn greet(dialed: Dialed, pulse: &Pulse) -> Result<(SendRequest<Bytes>, Driver), ProbeError> {
-    let stream = Heard::new(dialed.stream, pulse.clone());
+    let stream = heard(dialed.stream, pulse.clone());
     wire::connect(wire::buffered(stream)).await.map_err(ProbeError::Http)
 }

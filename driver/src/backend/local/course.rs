@@ -1,15 +1,13 @@
 //! Whether a local pod is to stay, and who still speaks to it: one that is told to go waits for them.
 
-use std::io;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::UnixStream;
+use tokio_util::io::InspectReader;
 
 use super::supervisor::Event;
+use crate::backend::ByteStream;
 
 /// What a pod is to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,10 +74,13 @@ impl Course {
         state.heading
     }
 
-    /// Counts whoever speaks on this stream.
-    pub(super) fn used_by(self: &Arc<Self>, stream: UnixStream) -> Used {
+    /// Counts whoever speaks on this stream, for as long as it is there.
+    pub(super) fn used_by(self: &Arc<Self>, stream: UnixStream) -> impl ByteStream + use<> {
         self.state().users += 1;
-        Used { stream, course: Arc::clone(self) }
+        let user = User(Arc::clone(self));
+        InspectReader::new(stream, move |_: &[u8]| {
+            let _kept_with_the_stream = &user;
+        })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -92,49 +93,13 @@ impl Course {
     }
 }
 
-/// A stream that its pod waits for.
-#[derive(Debug)]
-pub(super) struct Used {
-    stream: UnixStream,
-    course: Arc<Course>,
-}
+/// Somebody for whom the pod waits.
+struct User(Arc<Course>);
 
-impl Drop for Used {
+impl Drop for User {
     fn drop(&mut self) {
-        self.course.state().users -= 1;
-        self.course.tell();
-    }
-}
-
-impl AsyncRead for Used {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, out)
-    }
-}
-
-impl AsyncWrite for Used {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        pieces: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, pieces)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        self.0.state().users -= 1;
+        self.0.tell();
     }
 }
 

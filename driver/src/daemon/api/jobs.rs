@@ -17,7 +17,8 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::{Api, Events, status};
 use crate::backend::kubernetes::jobs::{self, JobFollow, RemoveWhen, render};
-use crate::daemon::jobs::{Asked, at_builder, located, some};
+use crate::daemon::given::{located, some};
+use crate::daemon::jobs::{Asked, at_builder};
 use crate::daemon::registry::Registry;
 
 /// Events on their way to a client; the output of a build waits when it does not read.

@@ -1,6 +1,5 @@
 //! The Objects service: requests into what the backend does with a cluster, what comes of it into messages.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use buildfleet_proto::fleet::objects_server::Objects;
@@ -11,6 +10,7 @@ use tonic::{Request, Response, Status};
 
 use super::{Api, status};
 use crate::backend::kubernetes::{GivenObject, Put, PutAction, PutObjects, PutOutcome};
+use crate::daemon::given::{located, some};
 use crate::daemon::registry::Registry;
 use crate::report;
 
@@ -29,13 +29,11 @@ async fn put(registry: &Registry, request: PutObjectsRequest) -> Result<PutObjec
         Action::Diff => PutAction::Diff,
         Action::Delete => PutAction::Delete,
     };
-    let kubeconfig = request.kubeconfig.unwrap_or_default();
-    let paths = kubeconfig.paths.into_iter().map(PathBuf::from).collect();
-    let context = Some(kubeconfig.context).filter(|context| !context.is_empty());
-    let (context, _) = registry.backends().locate(paths, context).map_err(Status::failed_precondition)?;
+    let located = located(registry.backends(), request.kubeconfig);
+    let (context, _) = located.map_err(Status::failed_precondition)?;
     let put = PutObjects {
         context,
-        namespace: Some(request.namespace).filter(|namespace| !namespace.is_empty()),
+        namespace: some(request.namespace),
         api_server: registry.settings().kubernetes_service().map(str::to_owned),
         objects: objects(&request.objects)?,
         action,
