@@ -2,7 +2,6 @@
 
 mod install;
 mod relay;
-mod speed;
 mod terminal;
 
 use std::os::unix::fs::symlink;
@@ -19,7 +18,7 @@ fn program() -> PathBuf {
 }
 
 /// Where `install` puts it when docker's own buildx lies among the user's plugins, as it does in a scene.
-const DIR: &str = "docker/buildfleet/cli-plugins";
+pub(crate) const DIR: &str = "docker/buildfleet/cli-plugins";
 
 #[test]
 fn docker_runs_buildfleet_as_its_plugin() {

@@ -1,6 +1,7 @@
 //! What the end-to-end tests stand on: real programs, and a private place for each test that is empty again at its end.
 
 pub(crate) mod account;
+pub(crate) mod api;
 pub(crate) mod builder;
 pub(crate) mod call;
 pub(crate) mod clock;

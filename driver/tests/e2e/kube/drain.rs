@@ -3,18 +3,16 @@
 use std::time::Instant;
 
 use crate::support::builder::Builder;
-use crate::support::call::Call;
 use crate::support::clock::{seconds, wait_for};
 use crate::support::contexts::BEGINS;
 use crate::support::processes;
 use crate::support::scene::Scene;
-use crate::support::tools::cluster;
 
 /// From the end of a pod's last build to its own: three looks, a second apart, and `buildkitd`'s end.
 const GONE: std::time::Duration = seconds(15);
 
 /// Builds of both clients, which begin before `order` is given to the pod and end after it.
-fn builds_outlive(scene: &Scene, builder: &Builder<'_>, order: impl FnOnce(&str)) {
+pub(crate) fn builds_outlive(scene: &Scene, builder: &Builder<'_>, order: impl FnOnce(&str)) {
     // One project, so that one pod has both.
     let slow = scene.contexts().slow("slow", 20);
     let builds = [builder.buildctl(&slow, "").start(), builder.buildx(&slow, "").start()];
@@ -41,13 +39,13 @@ fn builds_outlive(scene: &Scene, builder: &Builder<'_>, order: impl FnOnce(&str)
     println!("{pod}: gone {:?} after the order", ordered.elapsed());
 }
 
-fn kube<'a>(scene: &'a Scene, opts: &str) -> Builder<'a> {
+pub(crate) fn kube<'a>(scene: &'a Scene, opts: &str) -> Builder<'a> {
     let namespace = scene.namespace().name();
     scene.create("kube", &format!("--driver kubernetes --driver-opt namespace={namespace}{opts} --bootstrap"))
 }
 
 #[test]
-fn builds_outlive_the_deletion_of_their_pod_privileged_and_rootless() {
+pub(crate) fn builds_outlive_the_deletion_of_their_pod_privileged_and_rootless() {
     for opts in ["", ",rootless=true"] {
         let scene = Scene::kube();
         let builder = kube(&scene, opts);
@@ -62,7 +60,7 @@ fn builds_outlive_the_deletion_of_their_pod_privileged_and_rootless() {
 }
 
 #[test]
-fn builds_outlive_a_stop() {
+pub(crate) fn builds_outlive_a_stop() {
     let scene = Scene::kube();
     let builder = kube(&scene, ",replicas=2");
     builds_outlive(&scene, &builder, |_| builder.stop());
@@ -71,7 +69,7 @@ fn builds_outlive_a_stop() {
 }
 
 #[test]
-fn builds_outlive_a_node_with_fewer_replicas() {
+pub(crate) fn builds_outlive_a_node_with_fewer_replicas() {
     let scene = Scene::kube();
     let builder = kube(&scene, ",replicas=2");
     builder.has_ready(2);
@@ -87,7 +85,7 @@ fn builds_outlive_a_node_with_fewer_replicas() {
 }
 
 #[test]
-fn builds_outlive_a_rollout() {
+pub(crate) fn builds_outlive_a_rollout() {
     let scene = Scene::kube();
     let builder = kube(&scene, "");
     builds_outlive(&scene, &builder, |pod| {
@@ -102,33 +100,6 @@ fn builds_outlive_a_rollout() {
         assert!(built.took < seconds(10), "{built}");
     });
     builder.has_ready(1);
-}
-
-/// A machine that gets no pods until the test has ended.
-struct Cordoned(String);
-
-impl Drop for Cordoned {
-    fn drop(&mut self) {
-        let _ = Call::new(&cluster().kubectl).arg("uncordon").arg(&self.0).end();
-    }
-}
-
-#[test]
-fn builds_outlive_the_eviction_from_a_drained_machine() {
-    // Another test's pods could be kept from the machine.
-    let scene = Scene::kube_alone();
-    let builder = kube(&scene, "");
-    let mut cordoned = None;
-    let mut drained = None;
-    builds_outlive(&scene, &builder, |pod| {
-        let machine = scene.namespace().machine_of(pod);
-        cordoned = Some(Cordoned(machine.clone()));
-        let drain = Call::new(&cluster().kubectl).words("drain --pod-selector app=kube0 --delete-emptydir-data");
-        drained = Some(drain.arg(machine).start());
-    });
-    drained.expect("it was asked for").end().succeeded().says("evicted");
-    let pod = builder.has_ready(1).remove(0);
-    assert_ne!(Some(scene.namespace().machine_of(&pod)), cordoned.map(|machine| machine.0.clone()));
 }
 
 #[test]

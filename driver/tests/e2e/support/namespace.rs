@@ -2,15 +2,26 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use super::api::api;
 use super::call::Call;
 use super::clock::{seconds, wait_for};
 use super::tools::{Cluster, cluster};
 
-/// All kinds that a builder could leave behind.
-const KINDS: &str = "deployments,statefulsets,replicasets,pods,services,secrets,configmaps,serviceaccounts,\
-                     poddisruptionbudgets,persistentvolumeclaims";
+/// All kinds that a builder could leave behind: what `kubectl` calls one, and where they are listed.
+const KINDS: [(&str, &str, &str); 10] = [
+    ("deployment", "apis/apps/v1", "deployments"),
+    ("statefulset", "apis/apps/v1", "statefulsets"),
+    ("replicaset", "apis/apps/v1", "replicasets"),
+    ("pod", "api/v1", "pods"),
+    ("service", "api/v1", "services"),
+    ("secret", "api/v1", "secrets"),
+    ("configmap", "api/v1", "configmaps"),
+    ("serviceaccount", "api/v1", "serviceaccounts"),
+    ("poddisruptionbudget.policy", "apis/policy/v1", "poddisruptionbudgets"),
+    ("persistentvolumeclaim", "api/v1", "persistentvolumeclaims"),
+];
 
 /// What each namespace has from its beginning.
 const OF_THE_CLUSTER: [&str; 2] = ["configmap/kube-root-ca.crt", "serviceaccount/default"];
@@ -31,11 +42,12 @@ impl Namespace {
     /// Fails when there is one of that name: it belongs to somebody.
     pub(crate) fn named(name: &str) -> Self {
         let cluster = cluster();
-        Call::new(&cluster.kubectl).words("create namespace").arg(name).succeeds();
+        let object = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name } });
+        api().create("/api/v1/namespaces", &object);
         let namespace = Self { name: name.to_owned(), cluster };
         // No pod can be created before: what a test measures is not the cluster's own start.
         wait_for("the default service account", seconds(20), || {
-            namespace.kubectl("get serviceaccount default").end().is_success().then_some(())
+            api().get(&namespace.path("api/v1", "serviceaccounts/default"))
         });
         namespace
     }
@@ -49,11 +61,18 @@ impl Namespace {
         Call::new(&self.cluster.kubectl).arg("--namespace").arg(&self.name).words(words)
     }
 
+    fn path(&self, group: &str, what: &str) -> String {
+        format!("/{group}/namespaces/{}/{what}", self.name)
+    }
+
     /// `kind/name` of each object, without what the cluster itself puts into every namespace.
     pub(crate) fn objects(&self) -> Vec<String> {
-        let names = self.kubectl("get --output name --ignore-not-found").arg(KINDS).succeeds();
-        let names = names.stdout.lines().map(str::to_owned).map(|name| name.replace(".apps", ""));
-        names.filter(|name| !OF_THE_CLUSTER.contains(&name.as_str())).collect()
+        let names = api().names(&KINDS.map(|(_, group, list)| self.path(group, list)));
+        let all = KINDS
+            .iter()
+            .zip(names)
+            .flat_map(|((kind, ..), names)| names.into_iter().map(move |name| format!("{kind}/{name}")));
+        all.filter(|name| !OF_THE_CLUSTER.contains(&name.as_str())).collect()
     }
 
     /// Nothing is there, or is on its way out: a pod may take its time.
@@ -69,12 +88,12 @@ impl Namespace {
 
     /// Names of the pods, oldest state of the API server or not.
     pub(crate) fn pods(&self) -> Vec<String> {
-        let names = self.kubectl("get pods --output name").succeeds();
-        names.stdout.lines().filter_map(|name| name.strip_prefix("pod/")).map(str::to_owned).collect()
+        api().names(&[self.path("api/v1", "pods")]).remove(0)
     }
 
     pub(crate) fn pod(&self, name: &str) -> Value {
-        self.kubectl("get pod --output json").arg(name).succeeds().json()
+        let pod = api().get(&self.path("api/v1", &format!("pods/{name}")));
+        pod.unwrap_or_else(|| panic!("there is no pod {name}"))
     }
 
     /// The machine that a pod runs on.
@@ -96,9 +115,10 @@ impl Namespace {
 
 impl Drop for Namespace {
     fn drop(&mut self) {
-        let delete = Call::new(&self.cluster.kubectl).words("delete namespace --wait=false").arg(&self.name).end();
-        if !delete.is_success() {
-            eprintln!("the namespace is left: {delete}");
+        // Without a second panic in a test that fails.
+        let delete = || api().delete(&format!("/api/v1/namespaces/{}", self.name));
+        if std::panic::catch_unwind(delete).is_err() {
+            eprintln!("the namespace {} is left", self.name);
         }
     }
 }

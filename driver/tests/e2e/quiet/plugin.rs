@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::DIR;
+use crate::plugin::DIR;
 use crate::support::scene::Scene;
 use crate::support::tools::tools;
 
