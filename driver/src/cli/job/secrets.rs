@@ -1,9 +1,10 @@
 //! `--secret`: values read here, which go to the cluster in a Secret of the Job.
 
 use std::collections::BTreeMap;
-use std::io::Read;
+use std::fs::File;
 
 use super::arguments::SecretFile;
+use crate::cli::files;
 use crate::options::csv_fields;
 
 /// What BuildKit takes of one secret at most.
@@ -85,13 +86,8 @@ fn one(given: &str, variable: &impl Fn(&str) -> Option<Vec<u8>>) -> Result<(Stri
 }
 
 fn file(path: &str) -> Result<Vec<u8>, String> {
-    let mut value = Vec::new();
-    let read = std::fs::File::open(path).and_then(|file| file.take(ONE + 1).read_to_end(&mut value));
-    match read {
-        Err(error) => Err(format!("failed to read {path}: {error}")),
-        Ok(read) if read as u64 > ONE => Err(format!("{path} has more than {ONE} bytes, and BuildKit takes no more")),
-        Ok(_) => Ok(value),
-    }
+    let value = File::open(path).map_err(|error| error.to_string()).and_then(|file| files::bounded(file, ONE));
+    value.map_err(|problem| format!("failed to read {path}: {problem}"))
 }
 
 #[cfg(test)]
@@ -150,7 +146,7 @@ mod tests {
             format!("id={name},src={}", path.display())
         };
         let Err(errors) = read(&[write("large", ONE + 1)], variable) else { panic!("it is too large") };
-        assert!(errors[0].contains("has more than 512000 bytes"), "{errors:?}");
+        assert!(errors[0].contains("large: it has more than 512000 bytes"), "{errors:?}");
         let Err(errors) = read(&["a", "b", "c"].map(|name| write(name, 400 * 1024)), variable) else {
             panic!("they are")
         };
