@@ -13,6 +13,7 @@ use super::screen::{Screen, Size};
 use super::steps::{Line, Steps};
 use crate::cli::Context;
 use crate::cli::failure::Failure;
+use crate::cli::lines::Held;
 use crate::cli::output::{Format, json_line, print, say};
 use crate::cli::progress::Style;
 use crate::cli::table::printable;
@@ -41,7 +42,7 @@ enum Kind {
     Lines,
     Screen(Screen),
     Json {
-        held: Vec<u8>,
+        held: Held,
     },
     Nothing,
 }
@@ -87,7 +88,7 @@ impl Show {
     pub(super) fn new(context: &Context, progress: ProgressKind) -> Self {
         let colour = !context.settings.no_color();
         let kind = match (context.format, progress, context.progress) {
-            (Format::Json, ..) => Kind::Json { held: Vec::new() },
+            (Format::Json, ..) => Kind::Json { held: Held::default() },
             (_, _, Style::Quiet) => Kind::Quiet { steps: Steps::default(), last: VecDeque::new() },
             (_, ProgressKind::Plain, _) | (_, ProgressKind::Auto, Style::Lines) => Kind::Lines,
             (_, ProgressKind::Tty, _) | (_, ProgressKind::Auto, Style::Bars { .. }) => {
@@ -171,12 +172,7 @@ impl Show {
     pub(super) fn output(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         let now = self.now();
         match &mut self.kind {
-            Kind::Json { held } => {
-                held.extend_from_slice(bytes);
-                let end = held.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-                let whole: Vec<u8> = held.drain(..end).collect();
-                print(json_output(&whole)?)?;
-            }
+            Kind::Json { held } => print(json_output(&held.take(bytes))?)?,
             Kind::Quiet { steps, last } => {
                 for line in steps.take(bytes, now) {
                     if let Line::Other(line) = line {
@@ -218,7 +214,7 @@ impl Show {
         match &mut self.kind {
             Kind::Screen(screen) => write(&screen.finish(now, size().width)),
             Kind::Json { held } => {
-                print(json_output(&std::mem::take(held))?)?;
+                print(json_output(held.rest().as_slice())?)?;
                 if let Some(end) = end {
                     let JobEnd { exit_code, reason, detail, .. } = end;
                     let state = super::ls::state(end.state());
@@ -259,9 +255,8 @@ impl<'a> EndView<'a> {
 }
 
 /// One document per line of the build.
-fn json_output(bytes: &[u8]) -> Result<String, Failure> {
-    let text = String::from_utf8_lossy(bytes);
-    text.lines().map(|line| json_line(&Event { event: "output", text: Some(line), ..NONE })).collect()
+fn json_output(lines: &[String]) -> Result<String, Failure> {
+    lines.iter().map(|line| json_line(&Event { event: "output", text: Some(line), ..NONE })).collect()
 }
 
 fn size() -> Size {
