@@ -1,7 +1,8 @@
-//! Files of the user that become part of a node: read where the user is, because the daemon may be elsewhere.
+//! Files of the user, read where the user is, because the daemon may be elsewhere, and replaced as a whole.
 
-use std::fs::File;
-use std::io::Read;
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use buildfleet_proto::fleet::BuildkitdConfig;
@@ -40,6 +41,26 @@ pub(super) fn buildkitd_config(path: &Path) -> Result<BuildkitdConfig, Failure> 
     Ok(BuildkitdConfig { toml: config.toml().to_owned(), files })
 }
 
+/// Puts a file of this mode at `path` in one step, so that nobody reads half of it; it is written at `beside` before.
+pub(super) fn replace(path: &Path, beside: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+    // One that was left by a command that was killed may have any mode.
+    remove(beside)?;
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(beside)?;
+    file.write_all(content)?;
+    // The umask has no say.
+    file.set_permissions(Permissions::from_mode(mode))?;
+    file.sync_all()?;
+    fs::rename(beside, path)
+}
+
+/// Removes the file if it is there.
+pub(super) fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        done => done,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -48,6 +69,23 @@ mod tests {
     fn what_is_too_long_is_refused_and_not_cut() {
         assert_eq!(bounded(&b"four"[..], 4), Ok(b"four".to_vec()));
         assert_eq!(bounded(&b"five!"[..], 4), Err("it has more than 4 bytes".to_owned()));
-        assert_eq!(bounded(std::io::repeat(0), 4), Err("it has more than 4 bytes".to_owned()));
+        assert_eq!(bounded(io::repeat(0), 4), Err("it has more than 4 bytes".to_owned()));
+    }
+
+    #[test]
+    fn a_file_is_replaced_with_its_mode_whatever_was_left_beside_it() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let [path, beside] = ["file", ".new"].map(|name| dir.path().join(name));
+        for mode in [0o600, 0o666] {
+            fs::write(&beside, "left over").expect("ours");
+            replace(&path, &beside, b"whole", mode).expect("ours");
+            assert_eq!(fs::read(&path).expect("it is there"), b"whole");
+            assert_eq!(fs::metadata(&path).expect("it is there").permissions().mode() & 0o777, mode);
+            assert!(!beside.exists());
+        }
+        for _ in 0..2 {
+            remove(&path).expect("it may be gone");
+        }
+        assert!(!path.exists());
     }
 }
