@@ -7,7 +7,6 @@ use std::path::Path;
 
 use buildfleet_proto::fleet::BuildkitdConfig;
 
-use super::failure::Failure;
 use crate::builder;
 
 /// What buildx reads of a file at most.
@@ -30,12 +29,12 @@ pub(super) fn text(path: &Path) -> Result<String, String> {
 }
 
 /// A `buildkitd.toml` with the files that it names. As in buildx, their paths are seen from the working directory.
-pub(super) fn buildkitd_config(path: &Path) -> Result<BuildkitdConfig, Failure> {
+pub(super) fn buildkitd_config(path: &Path) -> Result<BuildkitdConfig, String> {
     let option = || format!("--buildkitd-config {}", path.display());
-    let toml = text(path).map_err(|problem| Failure::usage(format!("failed to read {}: {problem}", option())))?;
+    let toml = text(path).map_err(|problem| format!("failed to read {}: {problem}", option()))?;
     let config = builder::BuildkitdConfig::read(&toml, |named| text(Path::new(named))).map_err(|errors| {
         let lines: Vec<String> = errors.iter().map(|error| format!("{}: {error}", option())).collect();
-        Failure::usage(lines.join("\n"))
+        lines.join("\n")
     })?;
     let files = config.named().iter().map(|(name, content)| (name.clone(), content.clone())).collect();
     Ok(BuildkitdConfig { toml: config.toml().to_owned(), files })

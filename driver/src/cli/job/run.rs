@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use buildfleet_proto::fleet::job_spec::Where;
 use buildfleet_proto::fleet::run_job_request::Message;
-use buildfleet_proto::fleet::{Job, JobAddress, JobPlace, JobSpec, JobState, ListJobsRequest, RunJobRequest};
+use buildfleet_proto::fleet::{BuildkitdConfig, Job, JobAddress, JobPlace, JobSpec, JobState, ListJobsRequest, RunJobRequest};
 use buildfleet_shim::docker::{Globals, config_dir};
 use futures::{Stream, StreamExt, stream};
 use tokio::sync::{mpsc, oneshot};
@@ -60,7 +60,7 @@ pub(super) async fn run(args: RunArgs, context: &Context) -> Result<(), Failure>
         docker_config: docker_config.unwrap_or_default(),
         driver_opt: flags.driver_opt,
         buildkitd_flags: args.buildkitd_flags.clone().unwrap_or_default(),
-        buildkitd_config: args.buildkitd_config.as_deref().map(files::buildkitd_config).transpose()?,
+        buildkitd_config: flags.buildkitd_config,
         platform: args.build.platform.clone(),
         r#where: whereabouts(&args),
         project: title.clone(),
@@ -96,6 +96,7 @@ struct Flags {
     place: JobPlace,
     secrets: secrets::Secrets,
     driver_opt: Vec<String>,
+    buildkitd_config: Option<BuildkitdConfig>,
     ttl: u32,
     timeout: u32,
 }
@@ -122,6 +123,11 @@ impl Flags {
             errors.push(found.to_string());
             Vec::new()
         });
+        let buildkitd_config = args.buildkitd_config.as_deref().map(files::buildkitd_config).transpose();
+        let buildkitd_config = buildkitd_config.unwrap_or_else(|problem| {
+            errors.push(problem);
+            None
+        });
         if args.builder.is_some() || args.address.is_some() {
             let own = [
                 ("--buildkitd-flags", args.buildkitd_flags.is_some()),
@@ -139,7 +145,7 @@ impl Flags {
         if place.namespace.is_empty() {
             place.namespace = option(&driver_opt, "namespace").unwrap_or_default();
         }
-        Ok(Self { place, secrets, driver_opt, ttl, timeout })
+        Ok(Self { place, secrets, driver_opt, buildkitd_config, ttl, timeout })
     }
 }
 
