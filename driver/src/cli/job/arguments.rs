@@ -1,13 +1,8 @@
 //! The flags of `job run` as those of `buildctl build`, which runs in the cluster. Pure.
 
 use super::args::BuildArgs;
+use crate::manifest::{CONTEXT_DIRECTORY, SECRETS_DIRECTORY};
 use crate::options::{csv_fields, csv_record};
-
-/// Where an uploaded context is in the pod.
-const CONTEXT: &str = "/workspace/context";
-
-/// The values of secrets by the names of their files.
-const SECRETS: &str = "/run/buildfleet/secrets";
 
 /// Where the context and the Dockerfile come from, as the pod sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,8 +11,8 @@ pub(super) enum Inputs {
     Uploaded { context: String, dockerfile: String, filename: String },
     /// From a URL, perhaps with the Dockerfile's path there.
     Remote { url: String, filename: Option<String> },
-    /// The context from a URL, and a Dockerfile in the upload.
-    RemoteWithDockerfile { url: String, filename: String },
+    /// The context from a URL, and `Dockerfile` in the upload.
+    RemoteWithDockerfile { url: String },
 }
 
 /// A secret of the build: its id, and its file's name in the pod.
@@ -27,70 +22,51 @@ pub(super) struct SecretFile {
     pub(super) file: String,
 }
 
-/// The arguments, or all that is wrong with the flags.
+impl Inputs {
+    /// The arguments that say where they are.
+    pub(super) fn arguments(&self) -> Vec<String> {
+        let local = |name: &str, directory: &str| match directory {
+            "" => format!("--local={name}={CONTEXT_DIRECTORY}"),
+            directory => format!("--local={name}={CONTEXT_DIRECTORY}/{directory}"),
+        };
+        let (mut arguments, filename) = match self {
+            Self::Uploaded { context, dockerfile, filename } => {
+                let filename = (filename != "Dockerfile").then_some(filename);
+                (vec![local("context", context), local("dockerfile", dockerfile)], filename)
+            }
+            Self::Remote { url, filename } => (vec![format!("--opt=context={url}")], filename.as_ref()),
+            Self::RemoteWithDockerfile { url } => {
+                let key = "--opt=dockerfilekey=dockerfile".to_owned();
+                (vec![format!("--opt=context={url}"), local("dockerfile", ""), key], None)
+            }
+        };
+        arguments.extend(filename.map(|filename| format!("--opt=filename={filename}")));
+        arguments
+    }
+}
+
+/// The arguments behind those of the inputs, or all that is wrong with the flags.
 pub(super) fn arguments(
     flags: &BuildArgs,
-    inputs: &Inputs,
+    build_args: &[(String, String)],
     secrets: &[SecretFile],
-    variable: impl Fn(&str) -> Option<String>,
 ) -> Result<Vec<String>, Vec<String>> {
     let mut errors = Vec::new();
-    let mut out = vec![format!("--frontend={}", flags.frontend)];
+    let mut out = Vec::new();
     let mut add = |flag: &str, value: String| out.push(format!("--{flag}={value}"));
-    let under = |directory: &str| match directory {
-        "" => CONTEXT.to_owned(),
-        directory => format!("{CONTEXT}/{directory}"),
-    };
-    match inputs {
-        Inputs::Uploaded { context, dockerfile, filename } => {
-            add("local", format!("context={}", under(context)));
-            add("local", format!("dockerfile={}", under(dockerfile)));
-            if filename != "Dockerfile" {
-                add("opt", format!("filename={filename}"));
-            }
-        }
-        Inputs::Remote { url, filename } => {
-            add("opt", format!("context={url}"));
-            if let Some(filename) = filename {
-                add("opt", format!("filename={filename}"));
-            }
-        }
-        Inputs::RemoteWithDockerfile { url, filename } => {
-            add("opt", format!("context={url}"));
-            add("local", format!("dockerfile={CONTEXT}"));
-            add("opt", "dockerfilekey=dockerfile".to_owned());
-            if filename != "Dockerfile" {
-                add("opt", format!("filename={filename}"));
-            }
-        }
-    }
     if let Some(target) = &flags.target {
         add("opt", format!("target={target}"));
     }
     if !flags.platform.is_empty() {
         add("opt", format!("platform={}", flags.platform.join(",")));
     }
-    for given in &flags.build_arg {
-        match given.split_once('=') {
-            Some(("", _)) | None if given.is_empty() || given.starts_with('=') => {
-                errors.push(format!("--build-arg `{given}` has no name: accepted are NAME=VALUE and NAME"));
-            }
-            Some(_) => add("opt", format!("build-arg:{given}")),
-            // As buildx: a variable that is not set leaves the Dockerfile's own value.
-            None => {
-                if let Some(value) = variable(given) {
-                    add("opt", format!("build-arg:{given}={value}"));
-                }
-            }
-        }
+    for (name, value) in build_args {
+        add("opt", format!("build-arg:{name}={value}"));
     }
     for label in &flags.label {
-        match label.split_once('=') {
-            Some(("", _)) | None if label.is_empty() || label.starts_with('=') => {
-                errors.push(format!("--label `{label}` has no name: accepted are NAME=VALUE and NAME"));
-            }
-            Some(_) => add("opt", format!("label:{label}")),
-            None => add("opt", format!("label:{label}=")),
+        match named("--label", label) {
+            Ok((name, value)) => add("opt", format!("label:{name}={}", value.unwrap_or_default())),
+            Err(problem) => errors.push(problem),
         }
     }
     for opt in &flags.opt {
@@ -114,12 +90,40 @@ pub(super) fn arguments(
         }
     }
     for secret in secrets {
-        add("secret", joined(&[format!("id={}", secret.id), format!("src={SECRETS}/{}", secret.file)]));
+        add("secret", joined(&[format!("id={}", secret.id), format!("src={SECRETS_DIRECTORY}/{}", secret.file)]));
     }
     if flags.no_cache {
         out.push("--no-cache".to_owned());
     }
     if errors.is_empty() { Ok(out) } else { Err(errors) }
+}
+
+/// Names and values of `--build-arg`, or all that is wrong with them.
+pub(super) fn build_args(
+    given: &[String],
+    variable: impl Fn(&str) -> Option<String>,
+) -> Result<Vec<(String, String)>, Vec<String>> {
+    let (mut found, mut errors) = (Vec::new(), Vec::new());
+    for given in given {
+        match named("--build-arg", given) {
+            // As buildx: a variable that is not set leaves the Dockerfile's own value.
+            Ok((name, value)) => {
+                let value = value.map(str::to_owned).or_else(|| variable(name));
+                found.extend(value.map(|value| (name.to_owned(), value)));
+            }
+            Err(problem) => errors.push(problem),
+        }
+    }
+    if errors.is_empty() { Ok(found) } else { Err(errors) }
+}
+
+/// `NAME=VALUE`, or `NAME` alone.
+fn named<'a>(flag: &str, given: &'a str) -> Result<(&'a str, Option<&'a str>), String> {
+    let (name, value) = given.split_once('=').map_or((given, None), |(name, value)| (name, Some(value)));
+    if name.is_empty() {
+        return Err(format!("{flag} `{given}` has no name: accepted are NAME=VALUE and NAME"));
+    }
+    Ok((name, value))
 }
 
 /// The names of images and caches in the registries that the build reads and writes, as far as the flags tell.

@@ -89,7 +89,7 @@ fn remote(url: String, file: Option<&Path>) -> Result<Prepared, Failure> {
     let dockerfile = dockerfile(file)?;
     let files = vec![("Dockerfile".to_owned(), dockerfile.clone().into_bytes())];
     Ok(Prepared {
-        inputs: Inputs::RemoteWithDockerfile { url, filename: "Dockerfile".to_owned() },
+        inputs: Inputs::RemoteWithDockerfile { url },
         upload: Some(Content::Tree(Tree { directory: None, files })),
         dockerfile: Some(dockerfile),
         title,
