@@ -47,7 +47,7 @@ enum Kind {
     Nothing,
 }
 
-#[derive(Serialize)]
+#[derive(Default, Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct Event<'a> {
     event: &'a str,
@@ -70,19 +70,6 @@ struct Event<'a> {
     #[serde(skip_serializing_if = "str::is_empty")]
     detail: &'a str,
 }
-
-const NONE: Event<'_> = Event {
-    event: "",
-    job: None,
-    pod: "",
-    text: None,
-    trouble: false,
-    bytes: None,
-    state: "",
-    exit_code: None,
-    reason: "",
-    detail: "",
-};
 
 impl Show {
     pub(super) fn new(context: &Context, progress: ProgressKind) -> Self {
@@ -111,7 +98,7 @@ impl Show {
         let line = format!("info: job {} in namespace {}", job.name, job.namespace);
         match &mut self.kind {
             Kind::Json { .. } => {
-                print(json_line(&Event { event: "job", job: Some(JobView::from(job.clone())), ..NONE })?)?;
+                print(json_line(&Event { event: "job", job: Some(JobView::from(job.clone())), ..Event::default() })?)?;
             }
             Kind::Quiet { .. } | Kind::Nothing => {}
             Kind::Lines => say(&line),
@@ -129,7 +116,13 @@ impl Show {
         match &mut self.kind {
             Kind::Json { .. } => {
                 let JobNews { pod, text, trouble } = news;
-                print(json_line(&Event { event: "news", pod, text: Some(text), trouble: *trouble, ..NONE })?)?;
+                print(json_line(&Event {
+                    event: "news",
+                    pod,
+                    text: Some(text),
+                    trouble: *trouble,
+                    ..Event::default()
+                })?)?;
             }
             Kind::Nothing => {}
             Kind::Quiet { .. } if !news.trouble => {}
@@ -156,7 +149,9 @@ impl Show {
             _ => format!("sending the context: {}", size(bytes)),
         };
         match &mut self.kind {
-            Kind::Json { .. } => print(json_line(&Event { event: "uploaded", bytes: Some(bytes), ..NONE })?)?,
+            Kind::Json { .. } => {
+                print(json_line(&Event { event: "uploaded", bytes: Some(bytes), ..Event::default() })?)?;
+            }
             Kind::Quiet { .. } | Kind::Nothing => {}
             Kind::Lines => {
                 if bytes >= self.told + TOLD || (whole && bytes > self.told) {
@@ -218,7 +213,14 @@ impl Show {
                 if let Some(end) = end {
                     let JobEnd { exit_code, reason, detail, .. } = end;
                     let state = super::ls::state(end.state());
-                    print(json_line(&Event { event: "end", state, exit_code: *exit_code, reason, detail, ..NONE })?)?;
+                    print(json_line(&Event {
+                        event: "end",
+                        state,
+                        exit_code: *exit_code,
+                        reason,
+                        detail,
+                        ..Event::default()
+                    })?)?;
                 }
             }
             Kind::Quiet { steps, last } => {
@@ -256,7 +258,7 @@ impl<'a> EndView<'a> {
 
 /// One document per line of the build.
 fn json_output(lines: &[String]) -> Result<String, Failure> {
-    lines.iter().map(|line| json_line(&Event { event: "output", text: Some(line), ..NONE })).collect()
+    lines.iter().map(|line| json_line(&Event { event: "output", text: Some(line), ..Event::default() })).collect()
 }
 
 fn size() -> Size {
