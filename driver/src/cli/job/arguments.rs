@@ -168,20 +168,29 @@ fn outputs(flags: &BuildArgs) -> Result<Vec<String>, Vec<String>> {
     if errors.is_empty() { Ok(outputs) } else { Err(errors) }
 }
 
+const STAYS: &str = "the result would stay in the Job's pod, which goes";
+
 const ACCEPTED_OUTPUTS: &str = "accepted are type=image, type=registry and type=cacheonly";
 
 /// `None`: nothing is to come of it.
 fn output(given: &str, flags: &BuildArgs) -> Result<Option<String>, String> {
     let fields = csv_fields(given).map_err(|error| error.to_string())?;
     let (mut kind, mut names, mut push, mut rest) = (None, flags.tag.clone(), flags.push, Vec::new());
+    let is_alone = fields.len() == 1;
     for field in fields {
         let Some((key, value)) = field.split_once('=') else {
-            return Err(format!("the result would stay in the Job's pod, which goes: {ACCEPTED_OUTPUTS}"));
+            // A bare name is buildx's short form of a directory.
+            let problem = if is_alone { STAYS.to_owned() } else { format!("`{field}` is not of the form KEY=VALUE") };
+            return Err(format!("{problem}: {ACCEPTED_OUTPUTS}"));
         };
         match key.trim().to_lowercase().as_str() {
             "type" => kind = Some(value.to_owned()),
             "name" => names = value.split(',').map(str::to_owned).collect(),
-            "push" => push = push || value == "true" || value == "1",
+            "push" => match value {
+                "true" | "1" => push = true,
+                "false" | "0" => {}
+                other => return Err(format!("`{other}` is no value of push: accepted are true and false")),
+            },
             key => rest.push(format!("{key}={value}")),
         }
     }
@@ -191,9 +200,7 @@ fn output(given: &str, flags: &BuildArgs) -> Result<Option<String>, String> {
         Some("registry") => Ok(Some(image(&names, true, &rest))),
         Some("image") if push && names.is_empty() => Err("it has no name to push by: --tag NAME".to_owned()),
         Some("image") => Ok(Some(image(&names, push, &rest))),
-        Some("local" | "tar" | "oci" | "docker") => {
-            Err(format!("the result would stay in the Job's pod, which goes: {ACCEPTED_OUTPUTS}"))
-        }
+        Some("local" | "tar" | "oci" | "docker") => Err(format!("{STAYS}: {ACCEPTED_OUTPUTS}")),
         Some(other) => Err(format!("`{other}` is no type of output: {ACCEPTED_OUTPUTS}")),
         None => Err(format!("it has no type: {ACCEPTED_OUTPUTS}")),
     }
@@ -222,14 +229,16 @@ fn cache(given: &str) -> Result<String, String> {
     if fields.len() == 1 && !given.contains('=') {
         return Ok(joined(&["type=registry".to_owned(), format!("ref={given}")]));
     }
-    let mut kind = None;
+    let (mut kind, mut has_reference) = (None, false);
     for field in &fields {
         let Some((key, value)) = field.split_once('=') else {
-            return Err(format!("`{field}` is not of the form KEY=VALUE"));
+            return Err(format!("`{field}` is not of the form KEY=VALUE: {ACCEPTED_CACHES}"));
         };
         let key = key.to_lowercase();
-        if key == "type" {
-            kind = Some(value);
+        match key.as_str() {
+            "type" => kind = Some(value),
+            "ref" => has_reference = !value.is_empty(),
+            _ => {}
         }
         if CONFIDENTIAL.contains(&key.as_str()) {
             return Err(format!(
@@ -239,6 +248,7 @@ fn cache(given: &str) -> Result<String, String> {
         }
     }
     match kind {
+        Some("registry") if !has_reference => Err("it has no ref, as in type=registry,ref=NAME".to_owned()),
         Some("registry" | "inline" | "s3" | "azblob") => Ok(joined(&fields)),
         Some("local") => Err(format!("it would stay in the Job's pod, which goes: {ACCEPTED_CACHES}")),
         Some("gha") => Err(format!("its tokens would stand in the Job's manifest: {ACCEPTED_CACHES}")),

@@ -72,6 +72,12 @@ fn what_a_pod_cannot_keep_or_must_not_show_is_refused() {
         ("-o type=oci", "--output `type=oci`: the result would stay in the Job's pod"),
         ("-o type=docker,dest=x", "the result would stay in the Job's pod"),
         ("-o type=imgae", "--output `type=imgae`: `imgae` is no type of output: accepted are type=image"),
+        (
+            "-o type=image,push",
+            "--output `type=image,push`: `push` is not of the form KEY=VALUE: accepted are type=image",
+        ),
+        ("-o type=image,push=yes", "`yes` is no value of push: accepted are true and false"),
+        ("--cache-to type=registry,mode=max", "it has no ref, as in type=registry,ref=NAME"),
         ("-o name=r/a", "--output `name=r/a`: it has no type: accepted are type=image"),
         ("-o \"type=image", "--output `\"type=image`: the quoted field is not closed"),
         (
