@@ -38,8 +38,8 @@ const OF_DOCKERFILES: [&str; 2] = ["dockerfile.v0", "gateway.v0"];
 pub(super) async fn run(args: RunArgs, context: &Context) -> Result<(), Failure> {
     let flags = Flags::read(&args, context)?;
     let frontend = args.build.frontend.as_str();
-    let prepared = prepare(&args.source, args.build.file.as_deref(), OF_DOCKERFILES.contains(&frontend))?;
-    let Prepared { inputs, upload, dockerfile, title } = prepared;
+    let Prepared { inputs, upload, dockerfile, title } =
+        prepare(&args.source, args.build.file.as_deref(), OF_DOCKERFILES.contains(&frontend))?;
     let registries = registries(&args, &flags.build_args, dockerfile.as_deref());
     let mut client = context.client().await?;
     if args.name.is_some()
@@ -108,7 +108,7 @@ struct Flags {
 impl Flags {
     /// Reads all of them, or says all that is wrong.
     fn read(args: &RunArgs, context: &Context) -> Result<Self, Failure> {
-        let mut errors = Vec::new();
+        let mut errors = args.theirs.refusals().to_vec();
         let given = |flag: &str, text: &str, never: bool| {
             seconds(text, never).map_err(|problem| vec![format!("{flag} {problem}")])
         };
