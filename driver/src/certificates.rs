@@ -9,7 +9,7 @@ mod tls;
 pub use authority::{Authority, AuthorityError, Purpose, SignError, Signed, Validity};
 pub use connect::{Secured, connect, refusal};
 pub use name::{NameError, SubjectName};
-pub use read::{Certificate, ReadError, first_end, is_due, read_all};
+pub use read::{Certificate, ReadError, is_due, read_all};
 pub use tls::{ClientPair, Text, TlsError, Versions, check_pair, connector};
 
 /// The client's side of TLS.

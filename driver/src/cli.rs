@@ -37,6 +37,7 @@ mod inspect;
 mod install;
 mod job;
 mod json;
+mod lines;
 mod logs;
 mod ls;
 mod man;

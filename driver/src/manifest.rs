@@ -30,8 +30,8 @@ mod workload;
 pub use by_hand::{ByHand, by_hand, kustomization, yaml};
 pub use certificates::files_secret;
 pub use job::{
-    BuildPlace, CLIENT_CONTAINER, CONTEXT_CONTAINER, JOB_SELECTOR, JobBuild, JobObjects, RegistrySecret,
-    TITLE_ANNOTATION, job, receive_context,
+    BuildPlace, CLIENT_CONTAINER, CONTEXT_CONTAINER, CONTEXT_DIRECTORY, JOB_SELECTOR, JobBuild, JobObjects,
+    RegistrySecret, SECRETS_DIRECTORY, TITLE_ANNOTATION, job, receive_context,
 };
 pub use pod::{CONTAINER, unix_address};
 pub use workload::{Workload, WorkloadKind};

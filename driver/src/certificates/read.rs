@@ -137,11 +137,6 @@ pub fn is_due(not_after: SystemTime, now: SystemTime) -> bool {
     not_after < now + RENEWED_BEFORE
 }
 
-/// When the first of them ends.
-pub fn first_end<'a>(certificates: impl IntoIterator<Item = &'a Certificate>) -> Option<SystemTime> {
-    certificates.into_iter().map(|certificate| certificate.not_after).min()
-}
-
 /// All certificates of a PEM text: one at least.
 ///
 /// # Errors

@@ -228,7 +228,8 @@ async fn look_up(tool: &Tool, name: &str, deadline: Instant) -> Result<Option<Kn
     }
 }
 
-async fn runtime_dir(client: &mut Client) -> Result<PathBuf, Failure> {
+/// Where the daemon's sockets are.
+pub(super) async fn runtime_dir(client: &mut Client) -> Result<PathBuf, Failure> {
     Ok(PathBuf::from(client.version().await?.runtime_dir))
 }
 

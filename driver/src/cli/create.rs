@@ -211,6 +211,8 @@ fn request(
         Ok(driver_opt) => driver_opt,
         Err(errors) => return Err(Failure::usage(errors.to_string())),
     };
+    let buildkitd_config = args.buildkitd_config.map(|path| files::buildkitd_config(&path)).transpose();
+    let buildkitd_config = buildkitd_config.map_err(Failure::usage)?;
     if let Some(timeout) = args.timeout {
         driver_opt.push(format!("timeout={timeout}"));
     }
@@ -231,7 +233,7 @@ fn request(
         manifests: args.output.is_some(),
         force: args.force,
         adopt: false,
-        buildkitd_config: args.buildkitd_config.map(|path| files::buildkitd_config(&path)).transpose()?,
+        buildkitd_config,
     };
     Ok((request, choice.why))
 }

@@ -1,12 +1,13 @@
 //! `buildfleet export`: gives builders to docker buildx's kubernetes and remote drivers, with the pods that they have.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use buildfleet_proto::fleet::{Builder, RemoveRequest};
 use buildfleet_shim::store::Store;
 use serde_json::Value;
 
 use super::Context;
+use super::buildx::runtime_dir;
 use super::client::Client;
 use super::failure::Failure;
 use super::import::read::REMOTE;
@@ -103,7 +104,7 @@ fn read(path: &Path) -> Result<Option<Vec<u8>>, Failure> {
 
 /// Whatever buildx has by this name has to be this builder.
 async fn check_place(client: &mut Client, store: &Store, builder: &Builder) -> Result<(), Failure> {
-    let runtime_dir = PathBuf::from(client.version().await?.runtime_dir);
+    let runtime_dir = runtime_dir(client).await?;
     match store.instance(&builder.name).map_err(|error| Failure::other(report::chain(&error)))? {
         Some(theirs) if !theirs.is_ours(&runtime_dir) => Err(Failure::other(format!(
             "docker buildx has another builder of that name, with the {} driver",

@@ -139,8 +139,7 @@ async fn one(
     instance: Instance,
     dry_run: bool,
 ) -> Result<Moved, Failure> {
-    let runtime_dir = PathBuf::from(client.version().await?.runtime_dir);
-    if instance.is_ours(&runtime_dir) {
+    if instance.is_ours(&buildx::runtime_dir(client).await?) {
         return Err(Failure::other("it is buildfleet's already: its nodes are sockets of this daemon"));
     }
     let requests = read::requests(&instance, given).map_err(|reasons| Failure::other(reasons.join("\n")))?;

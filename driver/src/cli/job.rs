@@ -21,6 +21,7 @@ mod secrets;
 mod show;
 mod source;
 mod steps;
+mod theirs;
 
 /// Build in the cluster, as a Job that lives without this machine
 #[derive(Debug, clap::Args)]

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::Context;
 use super::failure::Failure;
+use super::lines::Held;
 use super::output::{Format, json_line, print};
 
 /// Print the output of a node's pods, each line after the name of its pod
@@ -70,36 +71,22 @@ fn write(lines: &[Line], format: Format) -> Result<(), Failure> {
     print(text?)
 }
 
-/// The longest line that is held back for its end.
-const LINE_MAX: usize = 64 * 1024;
-
 /// Chunks into whole lines, so that those of two pods do not mix.
 #[derive(Debug, Default)]
-struct Lines(BTreeMap<String, Vec<u8>>);
+struct Lines(BTreeMap<String, Held>);
 
 impl Lines {
     fn take(&mut self, chunk: LogChunk) -> Vec<Line> {
         let LogChunk { pod, data } = chunk;
-        let held = self.0.entry(pod.clone()).or_default();
-        held.extend_from_slice(&data);
-        let end = match held.iter().rposition(|byte| *byte == b'\n') {
-            Some(last) => last + 1,
-            None if held.len() > LINE_MAX => held.len(),
-            None => return Vec::new(),
-        };
-        let whole: Vec<u8> = held.drain(..end).collect();
-        lines_of(&pod, &whole)
+        let lines = self.0.entry(pod.clone()).or_default().take(&data);
+        lines.into_iter().map(|line| Line { pod: pod.clone(), line }).collect()
     }
 
     /// What has no end.
     fn rest(&mut self) -> Vec<Line> {
-        std::mem::take(&mut self.0).iter().flat_map(|(pod, held)| lines_of(pod, held)).collect()
+        let rest = |(pod, mut held): (String, Held)| held.rest().map(|line| Line { pod, line });
+        std::mem::take(&mut self.0).into_iter().filter_map(rest).collect()
     }
-}
-
-fn lines_of(pod: &str, bytes: &[u8]) -> Vec<Line> {
-    let line = |line: &str| Line { pod: pod.to_owned(), line: line.to_owned() };
-    String::from_utf8_lossy(bytes).lines().map(line).collect()
 }
 
 #[cfg(test)]
@@ -121,13 +108,6 @@ mod tests {
         assert_eq!(lines.take(chunk("b", "eins\n")), [line("b", "eins")]);
         assert_eq!(lines.take(chunk("a", "o\n\nthree")), [line("a", "two"), line("a", "")]);
         assert_eq!(lines.rest(), [line("a", "three")]);
-        assert_eq!(lines.rest(), []);
-    }
-
-    #[test]
-    fn a_line_without_an_end_is_not_held_back_for_ever() {
-        let mut lines = Lines::default();
-        assert_eq!(lines.take(chunk("a", &"x".repeat(LINE_MAX + 1))).len(), 1);
         assert_eq!(lines.rest(), []);
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use buildfleet_proto::fleet::Progress;
 use buildfleet_proto::fleet::progress::Level;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tonic::Streaming;
 
 use super::failure::Failure;
@@ -68,13 +68,16 @@ pub(super) async fn quietly(asked: Result<Streaming<Progress>, Failure>) -> Resu
 
 /// As [`follow`], ended at once by Ctrl-C.
 pub(super) async fn follow_or_interrupt(stream: Streaming<Progress>, style: Style) -> Result<(), Failure> {
-    // Before the first line is shown: who sees it may press the keys.
-    let mut interrupts = signal(SignalKind::interrupt())
-        .map_err(|error| Failure::other(format!("failed to wait for signals: {error}")))?;
+    let mut interrupts = interrupts()?;
     tokio::select! {
         result = follow(stream, style) => result,
         _ = interrupts.recv() => Err(Failure::interrupted()),
     }
+}
+
+/// Ctrl-C, from before the first line is shown: who sees it may press the keys.
+pub(super) fn interrupts() -> Result<Signal, Failure> {
+    signal(SignalKind::interrupt()).map_err(|error| Failure::other(format!("failed to wait for signals: {error}")))
 }
 
 /// `[kube0] kube0-7d4b9: pulling image moby/buildkit`

@@ -6,14 +6,13 @@ use std::time::{Duration, SystemTime};
 
 use buildfleet_proto::fleet::{Builder, PodUsage, UsageResponse};
 use serde::Serialize;
-use tokio::signal::unix::{SignalKind, signal};
 
 use super::client::Client;
 use super::failure::Failure;
 use super::fields::{Column, Row};
 use super::history::running;
 use super::output::{Format, json_line, json_value, print, say};
-use super::progress::can_move;
+use super::progress::{can_move, interrupts};
 use super::table::{columns, printable};
 use super::{Context, buildkit, units};
 use crate::settings::Process;
@@ -88,8 +87,7 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<(), Failure> {
         look.usage.unknown.iter().for_each(|why| context.info(&unknown(why)));
         return print(shown(&look, context)?);
     }
-    let mut interrupts = signal(SignalKind::interrupt())
-        .map_err(|error| Failure::other(format!("failed to wait for signals: {error}")))?;
+    let mut interrupts = interrupts()?;
     let looking = async {
         loop {
             let look = look(&mut client, context, &name).await?;

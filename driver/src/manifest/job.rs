@@ -19,7 +19,7 @@ mod context;
 #[cfg(test)]
 mod tests;
 
-pub use context::{CONTEXT_CONTAINER, receive_context};
+pub use context::{CONTEXT_CONTAINER, CONTEXT_DIRECTORY, receive_context};
 
 /// Finds the Jobs that are builds, and their pods.
 pub const JOB_SELECTOR: &str = "app.kubernetes.io/component=build-job,app.kubernetes.io/managed-by=buildfleet";
@@ -39,7 +39,8 @@ const TRIES: u32 = 60;
 
 const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 
-const SECRETS: &str = "/run/buildfleet/secrets";
+/// The values of secrets by the names of their files.
+pub const SECRETS_DIRECTORY: &str = "/run/buildfleet/secrets";
 const REGISTRY: &str = "/run/buildfleet/registry";
 const CERTIFICATES: &str = "/certs";
 
@@ -50,7 +51,7 @@ pub struct JobBuild {
     pub arguments: Vec<String>,
     /// A context comes from outside, and is waited for: see [`receive_context`].
     pub uploads_context: bool,
-    /// Values by their ids, which are names of files in `/run/buildfleet/secrets`.
+    /// Values by their ids, which are names of files in [`SECRETS_DIRECTORY`].
     pub secrets: BTreeMap<String, Vec<u8>>,
     pub registry: RegistrySecret,
     pub place: BuildPlace,
@@ -276,7 +277,7 @@ fn with_build(mut main: Container, build: &JobBuild) -> Container {
         mounts.push(context::mount());
     }
     if !build.secrets.is_empty() {
-        mounts.push(read_only("secrets", SECRETS));
+        mounts.push(read_only("secrets", SECRETS_DIRECTORY));
     }
     if build.registry != RegistrySecret::None {
         mounts.push(read_only("registry", REGISTRY));

@@ -120,6 +120,17 @@ async fn all_that_is_wrong_is_told_before_anything_is_asked() {
         2,
         "error: --ttl `never` is no duration: accepted is a duration, as in 1h\n  --timeout `soon` is no duration: accepted is a duration, as in 30m, or never\n  --secret `id=a,env=UNSET`: the variable UNSET is not set\n  --buildkitd-flags is for a buildkitd in the Job's own pod",
     );
+    let config = format!("{}/missing.toml", machine.home());
+    let ended = machine.run(&run(&machine, &format!("--build-arg = --opt x --buildkitd-config {config}"))).await;
+    failed(
+        &ended,
+        2,
+        "error: --build-arg `=` has no name: accepted are NAME=VALUE and NAME\n  --opt `x` is not of the form KEY=VALUE\n  failed to read --buildkitd-config",
+    );
+    let ended = machine.run(&run(&machine, "--load --ssh default --opt x")).await;
+    failed(&ended, 2, "error: --load is no flag of `job run`: the result would stay in the Job's pod, which goes");
+    failed(&ended, 2, "\n  --ssh is no flag of `job run`: your SSH agent is not in the cluster");
+    failed(&ended, 2, "\n  --opt `x` is not of the form KEY=VALUE");
     failed(&machine.run(&run(&machine, "--push -o type=local,dest=x")).await, 2, "would stay in the Job's pod");
     failed(&machine.run("job run /nonexistent").await, 2, "error: the context `/nonexistent` does not exist");
     failed(&machine.run(&run(&machine, "--address tcp://b:1")).await, 2, "--certificates <SECRET>");

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use super::create;
 use super::directory::{CA, CERTIFICATE, Directory, Held, KEY};
 use crate::certificates::{
-    Authority, AuthorityError, Certificate, ReadError, SignError, SubjectName, Validity, first_end, is_due,
+    Authority, AuthorityError, Certificate, ReadError, SignError, SubjectName, Validity, is_due,
 };
 use crate::report;
 
@@ -120,7 +120,7 @@ fn same_authority(
     now: SystemTime,
 ) -> Result<Renewed, ChangeError> {
     let shown = shown(directory, held)?;
-    let end = first_end(&shown).unwrap_or(now);
+    let end = shown.iter().map(Certificate::not_after).min().unwrap_or(now);
     if !wanted.now && wanted.names.is_empty() && !is_due(end, now) {
         return Ok(Renewed::NotDue(end));
     }

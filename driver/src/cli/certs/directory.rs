@@ -1,8 +1,8 @@
 //! The files of the certificates: where they are, and that only their owner can read them.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use super::super::failure::Failure;
@@ -123,19 +123,16 @@ impl Directory {
             make(&directory).map_err(at(&directory))?;
         }
         let authority = self.path.join("ca");
-        let mut files = Vec::new();
+        let mut texts = Vec::new();
         match &held.authority {
             Some((certificate, key)) => {
                 make(&authority).map_err(at(&authority))?;
                 // First: what it has signed can then be signed again, should the rest not be written.
-                files.extend([(authority.join(CERTIFICATE), certificate.as_str()), (authority.join(KEY), key)]);
+                texts.extend([(authority.join(CERTIFICATE), certificate.as_str()), (authority.join(KEY), key)]);
             }
             None => {
                 for file in [KEY, CERTIFICATE].map(|name| authority.join(name)) {
-                    match fs::remove_file(&file) {
-                        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err((file, error)),
-                        _ => {}
-                    }
+                    files::remove(&file).map_err(at(&file))?;
                 }
                 // Somebody may keep something else there.
                 let _ = fs::remove_dir(&authority);
@@ -144,11 +141,11 @@ impl Directory {
         let names = self.certificates("daemon", CERTIFICATE, &held.daemon.certificate);
         let names = names.ok().and_then(|read| read.first().map(|read| read.names().join("\n") + "\n"));
         for (side, held) in [("daemon", &held.daemon), ("client", &held.client)] {
-            files.extend(held.files().map(|(name, text)| (self.file(side, name), text)));
+            texts.extend(held.files().map(|(name, text)| (self.file(side, name), text)));
         }
-        files.extend(names.as_deref().map(|names| (self.path.join(NAMES), names)));
-        files.extend(secrets.iter().map(|(name, text)| (self.path.join(name), text.as_str())));
-        for (file, text) in files {
+        texts.extend(names.as_deref().map(|names| (self.path.join(NAMES), names)));
+        texts.extend(secrets.iter().map(|(name, text)| (self.path.join(name), text.as_str())));
+        for (file, text) in texts {
             replace(&file, text).map_err(at(&file))?;
         }
         Ok(())
@@ -167,20 +164,11 @@ fn make(directory: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(directory)
 }
 
-/// In one step, so that nobody reads half of it.
+/// Always by the same name, so that a key that was left by a command that was killed does not stay.
 fn replace(file: &Path, text: &str) -> io::Result<()> {
     let mut name = file.file_name().unwrap_or_default().to_owned();
     name.push(".new");
-    let new = file.with_file_name(name);
-    // One that was left by a command that was killed may have any mode.
-    match fs::remove_file(&new) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut written: File = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
-    written.write_all(text.as_bytes())?;
-    written.sync_all()?;
-    fs::rename(&new, file)
+    files::replace(file, &file.with_file_name(name), text.as_bytes(), 0o600)
 }
 
 #[cfg(test)]

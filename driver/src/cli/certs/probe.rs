@@ -1,5 +1,6 @@
 //! One connection to a daemon with certificates: what it shows, and whether it lets a client in.
 
+use std::future::Future;
 use std::time::Duration;
 
 use buildfleet_proto::buildkit::InfoRequest;
@@ -39,20 +40,14 @@ pub(super) enum Silence {
 impl Target {
     async fn tcp(&self) -> Result<TcpStream, String> {
         let connect = TcpStream::connect((self.host.as_str(), self.port));
-        match tokio::time::timeout(self.within, connect).await {
-            Ok(Ok(stream)) => Ok(stream),
-            Ok(Err(error)) => Err(format!("failed to connect: {error}")),
-            Err(_) => Err(format!("no connection within {} s", self.within.as_secs())),
-        }
+        within("connection", self.within, connect).await?.map_err(|error| format!("failed to connect: {error}"))
     }
 
     async fn greet(&self, connector: &Connector) -> Result<Secured<TcpStream>, Silence> {
         let stream = self.tcp().await.map_err(Silence::Other)?;
         let greeting = certificates::connect(connector, &self.name, stream);
-        match tokio::time::timeout(self.within, greeting).await {
-            Ok(secured) => secured.map_err(|error| silence(&error)),
-            Err(_) => Err(Silence::Other(format!("no answer in TLS within {} s", self.within.as_secs()))),
-        }
+        let secured = within("answer in TLS", self.within, greeting).await.map_err(Silence::Other)?;
+        secured.map_err(|error| silence(&error))
     }
 
     /// What the daemon shows.
@@ -68,11 +63,8 @@ impl Target {
     /// close the connection on what it has not read, and its reason would be lost on the way.
     pub(super) async fn let_in(&self, ca: &Text<'_>, client: Option<&ClientPair<'_>>) -> Result<(), Silence> {
         let mut secured = self.greet(&connector(ca, client)?).await?;
-        match tokio::time::timeout(self.within, secured.read_u8()).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) => Err(silence(&error)),
-            Err(_) => Err(Silence::Other(format!("no answer within {} s", self.within.as_secs()))),
-        }
+        let first = within("answer", self.within, secured.read_u8()).await.map_err(Silence::Other)?;
+        first.map(drop).map_err(|error| silence(&error))
     }
 
     /// The version of a daemon that lets this client in.
@@ -91,11 +83,13 @@ impl Target {
             let channel = channel.map_err(|error| silence(&error))?;
             ControlClient::new(channel).info(InfoRequest {}).await.map_err(|status| silence(&status))
         };
-        match tokio::time::timeout(self.within, asked).await {
-            Ok(answer) => Ok(answer?.into_inner().buildkit_version.unwrap_or_default().version),
-            Err(_) => Err(Silence::Other(format!("no answer within {} s", self.within.as_secs()))),
-        }
+        let answer = within("answer", self.within, asked).await.map_err(Silence::Other)??;
+        Ok(answer.into_inner().buildkit_version.unwrap_or_default().version)
     }
+}
+
+async fn within<T>(what: &str, limit: Duration, awaited: impl Future<Output = T>) -> Result<T, String> {
+    tokio::time::timeout(limit, awaited).await.map_err(|_| format!("no {what} within {} s", limit.as_secs()))
 }
 
 fn connector(ca: &Text<'_>, client: Option<&ClientPair<'_>>) -> Result<Connector, Silence> {

@@ -1,10 +1,11 @@
 //! A build's log as plain lines, a step after the other, as `docker buildx build --progress=plain` prints it: pure.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use buildfleet_proto::Timestamp;
 use buildfleet_proto::buildkit::{StatusResponse, Vertex, VertexLog, VertexStatus};
 
+use crate::cli::lines::Held;
 use crate::cli::table::printable;
 use crate::cli::units;
 
@@ -23,8 +24,8 @@ struct Step {
     started: Option<Timestamp>,
     /// Its end was told.
     over: bool,
-    /// A line without its end, of each stream.
-    open: HashMap<i64, Vec<u8>>,
+    /// Of each stream.
+    open: BTreeMap<i64, Held>,
     /// Parts whose end was told.
     parts: Vec<String>,
 }
@@ -59,7 +60,7 @@ impl Plain {
             name: printable(&vertex.name),
             started: None,
             over: false,
-            open: HashMap::new(),
+            open: BTreeMap::new(),
             parts: Vec::new(),
         });
         step.started = step.started.or(vertex.started);
@@ -107,23 +108,16 @@ impl Step {
             (Some(started), Some(at)) => units::between(started, at).as_secs_f64(),
             _ => 0.0,
         };
-        let held = self.open.entry(log.stream).or_default();
-        held.extend_from_slice(&log.msg);
-        let end = held.iter().rposition(|byte| *byte == b'\n')?;
-        let whole: Vec<u8> = held.drain(..=end).collect();
-        let whole = String::from_utf8_lossy(&whole).into_owned();
-        Some(whole.lines().map(|line| self.line(&format!("{at:.3} {line}"))).collect())
+        let lines = self.open.entry(log.stream).or_default().take(&log.msg);
+        let lines: String = lines.iter().map(|line| self.line(&format!("{at:.3} {line}"))).collect();
+        (!lines.is_empty()).then_some(lines)
     }
 
     /// What was left without an end, and how the step ended.
     fn end(&mut self, vertex: &Vertex) -> Option<String> {
-        let mut open: Vec<(i64, Vec<u8>)> = std::mem::take(&mut self.open).into_iter().collect();
-        open.sort();
-        let mut text: String = open
-            .iter()
-            .filter(|(_, bytes)| !bytes.is_empty())
-            .map(|(_, bytes)| self.line(&String::from_utf8_lossy(bytes)))
-            .collect();
+        let open = std::mem::take(&mut self.open);
+        let rests = open.into_values().filter_map(|mut held| held.rest());
+        let mut text: String = rests.map(|line| self.line(&line)).collect();
         self.over = true;
         text.push_str(&if !vertex.error.is_empty() {
             self.line(&format!("ERROR: {}", vertex.error))

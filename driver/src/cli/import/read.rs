@@ -10,6 +10,8 @@ use buildfleet_proto::fleet::{BuildkitdConfig, CreateRequest, Kubeconfig};
 use buildfleet_shim::store::{Instance, Node};
 use percent_encoding::percent_decode_str;
 
+use crate::options::csv_record;
+
 pub(super) const DRIVER: &str = "kubernetes";
 
 /// Whose nodes are addresses.
@@ -94,7 +96,7 @@ fn remote(builder: &str, node: &Node, given: &Given) -> Result<CreateRequest, St
 }
 
 fn options(node: &Node) -> Vec<String> {
-    node.driver_opts.iter().map(|(key, value)| quoted(&format!("{key}={value}"))).collect()
+    node.driver_opts.iter().map(|(key, value)| csv_record(&[format!("{key}={value}")])).collect()
 }
 
 fn kubeconfig(paths: &[PathBuf], given: &Given) -> Result<Kubeconfig, String> {
@@ -125,11 +127,6 @@ fn decoded(text: &str) -> Result<String, String> {
     }
     let spaced = text.replace('+', " ");
     percent_decode_str(&spaced).decode_utf8().map(Cow::into_owned).map_err(|_| wrong())
-}
-
-/// A record of CSV with one field.
-fn quoted(text: &str) -> String {
-    format!("\"{}\"", text.replace('"', "\"\""))
 }
 
 /// A word of a shell.

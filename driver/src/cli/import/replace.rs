@@ -2,7 +2,7 @@
 //! the current one, and there would be a moment without it.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use buildfleet_proto::fleet::{Builder, Node};
 use buildfleet_shim::store::{Instance, Store, StoreError};
 use serde_json::{Value, json};
+
+use crate::cli::files;
 
 /// buildx holds its lock while it asks nodes that may not answer, up to 20 s each.
 const LOCK: Duration = Duration::from_secs(60);
@@ -119,13 +121,7 @@ fn lock(store: &Store) -> Result<File, ReplaceError> {
 /// Written in `dir`, where buildx looks for no builders, and renamed from there.
 fn write(dir: &Path, path: &Path, text: &[u8]) -> Result<(), ReplaceError> {
     let beside = dir.join(format!(".buildfleet-{}", std::process::id()));
-    let written = || -> io::Result<()> {
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
-        file.write_all(text)?;
-        file.sync_all()?;
-        fs::rename(&beside, path)
-    };
-    written().map_err(|source| ReplaceError::Write { path: path.to_owned(), source })
+    files::replace(path, &beside, text, 0o600).map_err(|source| ReplaceError::Write { path: path.to_owned(), source })
 }
 
 #[cfg(test)]

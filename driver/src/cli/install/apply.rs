@@ -1,12 +1,13 @@
 //! Does what was planned: each change whole or not at all.
 
 use std::fs;
-use std::io::{Error, ErrorKind, Result, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
+use std::io::{Error, ErrorKind, Result};
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use super::config;
 use super::plan::Step;
+use crate::cli::files;
 
 /// A file of docker's holds credentials.
 const PRIVATE: u32 = 0o600;
@@ -17,14 +18,14 @@ pub(super) fn apply(step: &Step) -> Result<()> {
         Step::Link { path, target } => {
             fs::create_dir_all(parent(path))?;
             let new = beside(path);
-            remove(&new)?;
+            files::remove(&new)?;
             symlink(target, &new)?;
             fs::rename(&new, path)
         }
         Step::Remember { path, real } => {
             fs::create_dir_all(parent(path))?;
             let text = real.to_json().ok_or_else(|| Error::new(ErrorKind::InvalidData, "the path is no text"))?;
-            replace(path, &text, READABLE)
+            files::replace(path, &beside(path), text.as_bytes(), READABLE)
         }
         Step::PutFirst { config, dir } => change(config, |text| match text {
             Some(text) => config::put_first(text, dir.to_str()?).map(Some),
@@ -35,7 +36,7 @@ pub(super) fn apply(step: &Step) -> Result<()> {
             let left = config::take_out(text, dir)?.unwrap_or_else(|| text.to_owned());
             Some((text != config::fresh(dir)).then_some(left))
         }),
-        Step::Remove { path } => remove(path),
+        Step::Remove { path } => files::remove(path),
         Step::RemoveDir { path } => match fs::remove_dir(path) {
             // Somebody has put something there, or nothing was there.
             Err(error) if matches!(error.kind(), ErrorKind::DirectoryNotEmpty | ErrorKind::NotFound) => Ok(()),
@@ -59,26 +60,9 @@ fn change(file: &Path, edit: impl FnOnce(Option<&str>) -> Option<Option<String>>
         Some(changed) => {
             let mode = fs::metadata(&file).map_or(PRIVATE, |meta| meta.permissions().mode() & 0o777);
             fs::create_dir_all(parent(&file))?;
-            replace(&file, &changed, mode)
+            files::replace(&file, &beside(&file), changed.as_bytes(), mode)
         }
-        None => remove(&file),
-    }
-}
-
-fn replace(path: &Path, text: &str, mode: u32) -> Result<()> {
-    let new = beside(path);
-    remove(&new)?;
-    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&new)?;
-    file.write_all(text.as_bytes())?;
-    file.set_permissions(fs::Permissions::from_mode(mode))?;
-    file.sync_all()?;
-    fs::rename(new, path)
-}
-
-fn remove(path: &Path) -> Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        done => done,
+        None => files::remove(&file),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::theirs::Theirs;
 use crate::cli::objects::Cluster;
 
 /// What to build, how, and what becomes of it: the words are those of `docker buildx build`.
@@ -61,6 +62,8 @@ pub(super) struct RunArgs {
     pub(super) dry_run: bool,
     #[command(flatten)]
     pub(super) view: View,
+    #[command(flatten)]
+    pub(super) theirs: Theirs,
 }
 
 /// What goes to `buildctl build`.

@@ -1,13 +1,8 @@
 //! The flags of `job run` as those of `buildctl build`, which runs in the cluster. Pure.
 
 use super::args::BuildArgs;
+use crate::manifest::{CONTEXT_DIRECTORY, SECRETS_DIRECTORY};
 use crate::options::{csv_fields, csv_record};
-
-/// Where an uploaded context is in the pod.
-const CONTEXT: &str = "/workspace/context";
-
-/// The values of secrets by the names of their files.
-const SECRETS: &str = "/run/buildfleet/secrets";
 
 /// Where the context and the Dockerfile come from, as the pod sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,8 +11,8 @@ pub(super) enum Inputs {
     Uploaded { context: String, dockerfile: String, filename: String },
     /// From a URL, perhaps with the Dockerfile's path there.
     Remote { url: String, filename: Option<String> },
-    /// The context from a URL, and a Dockerfile in the upload.
-    RemoteWithDockerfile { url: String, filename: String },
+    /// The context from a URL, and `Dockerfile` in the upload.
+    RemoteWithDockerfile { url: String },
 }
 
 /// A secret of the build: its id, and its file's name in the pod.
@@ -27,70 +22,51 @@ pub(super) struct SecretFile {
     pub(super) file: String,
 }
 
-/// The arguments, or all that is wrong with the flags.
+impl Inputs {
+    /// The arguments that say where they are.
+    pub(super) fn arguments(&self) -> Vec<String> {
+        let local = |name: &str, directory: &str| match directory {
+            "" => format!("--local={name}={CONTEXT_DIRECTORY}"),
+            directory => format!("--local={name}={CONTEXT_DIRECTORY}/{directory}"),
+        };
+        let (mut arguments, filename) = match self {
+            Self::Uploaded { context, dockerfile, filename } => {
+                let filename = (filename != "Dockerfile").then_some(filename);
+                (vec![local("context", context), local("dockerfile", dockerfile)], filename)
+            }
+            Self::Remote { url, filename } => (vec![format!("--opt=context={url}")], filename.as_ref()),
+            Self::RemoteWithDockerfile { url } => {
+                let key = "--opt=dockerfilekey=dockerfile".to_owned();
+                (vec![format!("--opt=context={url}"), local("dockerfile", ""), key], None)
+            }
+        };
+        arguments.extend(filename.map(|filename| format!("--opt=filename={filename}")));
+        arguments
+    }
+}
+
+/// The arguments behind those of the inputs, or all that is wrong with the flags.
 pub(super) fn arguments(
     flags: &BuildArgs,
-    inputs: &Inputs,
+    build_args: &[(String, String)],
     secrets: &[SecretFile],
-    variable: impl Fn(&str) -> Option<String>,
 ) -> Result<Vec<String>, Vec<String>> {
     let mut errors = Vec::new();
-    let mut out = vec![format!("--frontend={}", flags.frontend)];
+    let mut out = Vec::new();
     let mut add = |flag: &str, value: String| out.push(format!("--{flag}={value}"));
-    let under = |directory: &str| match directory {
-        "" => CONTEXT.to_owned(),
-        directory => format!("{CONTEXT}/{directory}"),
-    };
-    match inputs {
-        Inputs::Uploaded { context, dockerfile, filename } => {
-            add("local", format!("context={}", under(context)));
-            add("local", format!("dockerfile={}", under(dockerfile)));
-            if filename != "Dockerfile" {
-                add("opt", format!("filename={filename}"));
-            }
-        }
-        Inputs::Remote { url, filename } => {
-            add("opt", format!("context={url}"));
-            if let Some(filename) = filename {
-                add("opt", format!("filename={filename}"));
-            }
-        }
-        Inputs::RemoteWithDockerfile { url, filename } => {
-            add("opt", format!("context={url}"));
-            add("local", format!("dockerfile={CONTEXT}"));
-            add("opt", "dockerfilekey=dockerfile".to_owned());
-            if filename != "Dockerfile" {
-                add("opt", format!("filename={filename}"));
-            }
-        }
-    }
     if let Some(target) = &flags.target {
         add("opt", format!("target={target}"));
     }
     if !flags.platform.is_empty() {
         add("opt", format!("platform={}", flags.platform.join(",")));
     }
-    for given in &flags.build_arg {
-        match given.split_once('=') {
-            Some(("", _)) | None if given.is_empty() || given.starts_with('=') => {
-                errors.push(format!("--build-arg `{given}` has no name: accepted are NAME=VALUE and NAME"));
-            }
-            Some(_) => add("opt", format!("build-arg:{given}")),
-            // As buildx: a variable that is not set leaves the Dockerfile's own value.
-            None => {
-                if let Some(value) = variable(given) {
-                    add("opt", format!("build-arg:{given}={value}"));
-                }
-            }
-        }
+    for (name, value) in build_args {
+        add("opt", format!("build-arg:{name}={value}"));
     }
     for label in &flags.label {
-        match label.split_once('=') {
-            Some(("", _)) | None if label.is_empty() || label.starts_with('=') => {
-                errors.push(format!("--label `{label}` has no name: accepted are NAME=VALUE and NAME"));
-            }
-            Some(_) => add("opt", format!("label:{label}")),
-            None => add("opt", format!("label:{label}=")),
+        match named("--label", label) {
+            Ok((name, value)) => add("opt", format!("label:{name}={}", value.unwrap_or_default())),
+            Err(problem) => errors.push(problem),
         }
     }
     for opt in &flags.opt {
@@ -114,12 +90,40 @@ pub(super) fn arguments(
         }
     }
     for secret in secrets {
-        add("secret", joined(&[format!("id={}", secret.id), format!("src={SECRETS}/{}", secret.file)]));
+        add("secret", joined(&[format!("id={}", secret.id), format!("src={SECRETS_DIRECTORY}/{}", secret.file)]));
     }
     if flags.no_cache {
         out.push("--no-cache".to_owned());
     }
     if errors.is_empty() { Ok(out) } else { Err(errors) }
+}
+
+/// Names and values of `--build-arg`, or all that is wrong with them.
+pub(super) fn build_args(
+    given: &[String],
+    variable: impl Fn(&str) -> Option<String>,
+) -> Result<Vec<(String, String)>, Vec<String>> {
+    let (mut found, mut errors) = (Vec::new(), Vec::new());
+    for given in given {
+        match named("--build-arg", given) {
+            // As buildx: a variable that is not set leaves the Dockerfile's own value.
+            Ok((name, value)) => {
+                let value = value.map(str::to_owned).or_else(|| variable(name));
+                found.extend(value.map(|value| (name.to_owned(), value)));
+            }
+            Err(problem) => errors.push(problem),
+        }
+    }
+    if errors.is_empty() { Ok(found) } else { Err(errors) }
+}
+
+/// `NAME=VALUE`, or `NAME` alone.
+fn named<'a>(flag: &str, given: &'a str) -> Result<(&'a str, Option<&'a str>), String> {
+    let (name, value) = given.split_once('=').map_or((given, None), |(name, value)| (name, Some(value)));
+    if name.is_empty() {
+        return Err(format!("{flag} `{given}` has no name: accepted are NAME=VALUE and NAME"));
+    }
+    Ok((name, value))
 }
 
 /// The names of images and caches in the registries that the build reads and writes, as far as the flags tell.
@@ -164,20 +168,29 @@ fn outputs(flags: &BuildArgs) -> Result<Vec<String>, Vec<String>> {
     if errors.is_empty() { Ok(outputs) } else { Err(errors) }
 }
 
+const STAYS: &str = "the result would stay in the Job's pod, which goes";
+
 const ACCEPTED_OUTPUTS: &str = "accepted are type=image, type=registry and type=cacheonly";
 
 /// `None`: nothing is to come of it.
 fn output(given: &str, flags: &BuildArgs) -> Result<Option<String>, String> {
     let fields = csv_fields(given).map_err(|error| error.to_string())?;
     let (mut kind, mut names, mut push, mut rest) = (None, flags.tag.clone(), flags.push, Vec::new());
+    let is_alone = fields.len() == 1;
     for field in fields {
         let Some((key, value)) = field.split_once('=') else {
-            return Err(format!("the result would stay in the Job's pod, which goes: {ACCEPTED_OUTPUTS}"));
+            // A bare name is buildx's short form of a directory.
+            let problem = if is_alone { STAYS.to_owned() } else { format!("`{field}` is not of the form KEY=VALUE") };
+            return Err(format!("{problem}: {ACCEPTED_OUTPUTS}"));
         };
         match key.trim().to_lowercase().as_str() {
             "type" => kind = Some(value.to_owned()),
             "name" => names = value.split(',').map(str::to_owned).collect(),
-            "push" => push = push || value == "true" || value == "1",
+            "push" => match value {
+                "true" | "1" => push = true,
+                "false" | "0" => {}
+                other => return Err(format!("`{other}` is no value of push: accepted are true and false")),
+            },
             key => rest.push(format!("{key}={value}")),
         }
     }
@@ -187,9 +200,7 @@ fn output(given: &str, flags: &BuildArgs) -> Result<Option<String>, String> {
         Some("registry") => Ok(Some(image(&names, true, &rest))),
         Some("image") if push && names.is_empty() => Err("it has no name to push by: --tag NAME".to_owned()),
         Some("image") => Ok(Some(image(&names, push, &rest))),
-        Some("local" | "tar" | "oci" | "docker") => {
-            Err(format!("the result would stay in the Job's pod, which goes: {ACCEPTED_OUTPUTS}"))
-        }
+        Some("local" | "tar" | "oci" | "docker") => Err(format!("{STAYS}: {ACCEPTED_OUTPUTS}")),
         Some(other) => Err(format!("`{other}` is no type of output: {ACCEPTED_OUTPUTS}")),
         None => Err(format!("it has no type: {ACCEPTED_OUTPUTS}")),
     }
@@ -218,14 +229,16 @@ fn cache(given: &str) -> Result<String, String> {
     if fields.len() == 1 && !given.contains('=') {
         return Ok(joined(&["type=registry".to_owned(), format!("ref={given}")]));
     }
-    let mut kind = None;
+    let (mut kind, mut has_reference) = (None, false);
     for field in &fields {
         let Some((key, value)) = field.split_once('=') else {
-            return Err(format!("`{field}` is not of the form KEY=VALUE"));
+            return Err(format!("`{field}` is not of the form KEY=VALUE: {ACCEPTED_CACHES}"));
         };
         let key = key.to_lowercase();
-        if key == "type" {
-            kind = Some(value);
+        match key.as_str() {
+            "type" => kind = Some(value),
+            "ref" => has_reference = !value.is_empty(),
+            _ => {}
         }
         if CONFIDENTIAL.contains(&key.as_str()) {
             return Err(format!(
@@ -235,6 +248,7 @@ fn cache(given: &str) -> Result<String, String> {
         }
     }
     match kind {
+        Some("registry") if !has_reference => Err("it has no ref, as in type=registry,ref=NAME".to_owned()),
         Some("registry" | "inline" | "s3" | "azblob") => Ok(joined(&fields)),
         Some("local") => Err(format!("it would stay in the Job's pod, which goes: {ACCEPTED_CACHES}")),
         Some("gha") => Err(format!("its tokens would stand in the Job's manifest: {ACCEPTED_CACHES}")),

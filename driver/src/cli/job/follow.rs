@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use buildfleet_proto::fleet::job_event::Event;
 use buildfleet_proto::fleet::{Job, JobEnd, JobEvent, JobPlace, JobState, RemoveJobRequest};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::Signal;
 use tokio::sync::oneshot;
 use tonic::{Code, Streaming};
 
@@ -20,11 +20,6 @@ use crate::report;
 
 /// How often a view that moves is painted.
 const FRAME: Duration = Duration::from_millis(100);
-
-/// Ctrl-C, from before the first line is shown: who sees it may press the keys.
-pub(super) fn interrupts() -> Result<Signal, Failure> {
-    signal(SignalKind::interrupt()).map_err(|error| Failure::other(format!("failed to wait for signals: {error}")))
-}
 
 /// The context that is on its way.
 pub(super) struct Upload {

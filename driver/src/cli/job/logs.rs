@@ -7,7 +7,8 @@ use super::args::OneArgs;
 use super::one::place;
 use crate::cli::Context;
 use crate::cli::failure::Failure;
-use crate::cli::output::{json_line, print};
+use crate::cli::lines::Held;
+use crate::cli::output::{Format, json_line, print};
 
 /// Print a Job's output
 #[derive(Debug, clap::Args)]
@@ -34,31 +35,25 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<(), Failure> {
     let request = FollowJobRequest { place: Some(place), follow: args.follow, tail: args.tail.unwrap_or(0) };
     let mut client = context.client().await?;
     let mut events = client.follow_job(request).await.map_err(|failure| failure.doing(doing.clone()))?;
-    let mut held = Vec::new();
+    let mut held = Held::default();
     loop {
         // As long as the user likes: Ctrl-C ends it, and the Job goes on.
         match events.message().await {
-            Ok(Some(JobEvent { event: Some(Event::Output(bytes)) })) => {
-                if context.format == crate::cli::output::Format::Text {
-                    print(bytes)?;
-                    continue;
-                }
-                held.extend(bytes);
-                let end = held.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-                lines(&held.drain(..end).collect::<Vec<u8>>())?;
-            }
+            Ok(Some(JobEvent { event: Some(Event::Output(bytes)) })) => match context.format {
+                Format::Text => print(bytes)?,
+                Format::Json => documents(&held.take(&bytes))?,
+            },
             Ok(Some(_)) => {}
-            Ok(None) => return lines(&held),
+            Ok(None) => return documents(held.rest().as_slice()),
             Err(status) => {
-                lines(&held)?;
+                documents(held.rest().as_slice())?;
                 return Err(Failure::refused(status).doing(doing));
             }
         }
     }
 }
 
-fn lines(bytes: &[u8]) -> Result<(), Failure> {
-    let text = String::from_utf8_lossy(bytes);
-    let lines: Result<String, Failure> = text.lines().map(|line| json_line(&LineView { line })).collect();
-    print(lines?)
+fn documents(lines: &[String]) -> Result<(), Failure> {
+    let text: Result<String, Failure> = lines.iter().map(|line| json_line(&LineView { line })).collect();
+    print(text?)
 }

@@ -2,9 +2,10 @@
 
 use std::time::SystemTime;
 
-use buildfleet_proto::fleet::{Job, JobPlace, JobState, ListJobsRequest};
+use buildfleet_proto::fleet::{Job, JobState, ListJobsRequest};
 use serde::Serialize;
 
+use super::one::place;
 use crate::cli::Context;
 use crate::cli::failure::Failure;
 use crate::cli::fields::{Column, Row};
@@ -24,11 +25,7 @@ pub(super) struct Args {
 }
 
 pub(super) async fn run(args: Args, context: &Context) -> Result<(), Failure> {
-    let place = JobPlace {
-        kubeconfig: args.cluster.kubeconfig(context)?,
-        namespace: args.cluster.namespace.clone().unwrap_or_default(),
-        name: String::new(),
-    };
+    let place = place("", &args.cluster, context)?;
     let request = ListJobsRequest { place: Some(place), all_namespaces: args.all_namespaces };
     let mut jobs = context.client().await?.list_jobs(request).await?;
     // The newest first, as `docker buildx history ls`.

@@ -3,13 +3,14 @@
 use buildfleet_proto::fleet::{FollowJobRequest, JobPlace};
 
 use super::args::{OneArgs, ProgressKind, View};
-use super::follow::{Followed, Outcome, interrupts, verdict};
+use super::follow::{Followed, Outcome, verdict};
 use super::show::{EndView, Show};
 use crate::cli::Context;
 use crate::cli::client::Client;
 use crate::cli::failure::Failure;
 use crate::cli::objects::Cluster;
 use crate::cli::output::{Format, json_line, print};
+use crate::cli::progress::interrupts;
 
 /// Where a Job is.
 pub(super) fn place(name: &str, cluster: &Cluster, context: &Context) -> Result<JobPlace, Failure> {

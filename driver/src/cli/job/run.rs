@@ -6,17 +6,19 @@ use std::path::{Path, PathBuf};
 
 use buildfleet_proto::fleet::job_spec::Where;
 use buildfleet_proto::fleet::run_job_request::Message;
-use buildfleet_proto::fleet::{Job, JobAddress, JobPlace, JobSpec, JobState, ListJobsRequest, RunJobRequest};
+use buildfleet_proto::fleet::{
+    BuildkitdConfig, Job, JobAddress, JobPlace, JobSpec, JobState, ListJobsRequest, RunJobRequest,
+};
 use buildfleet_shim::docker::{Globals, config_dir};
 use futures::{Stream, StreamExt, stream};
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::args::RunArgs;
-use super::arguments::{arguments, references};
+use super::arguments::{arguments, build_args, references};
 use super::context::pieces::Packing;
 use super::credentials::DockerConfig;
-use super::follow::{Followed, Outcome, Upload, interrupts, verdict};
+use super::follow::{Followed, Outcome, Upload, verdict};
 use super::ls::{JobView, state};
 use super::show::Show;
 use super::source::{Prepared, prepare};
@@ -24,6 +26,7 @@ use super::{images, one, secrets};
 use crate::cli::client::Client;
 use crate::cli::failure::Failure;
 use crate::cli::output::{Format, json_line, print};
+use crate::cli::progress::interrupts;
 use crate::cli::{Context, files};
 use crate::options::{Ttl, csv_fields, with_files};
 use crate::report;
@@ -35,11 +38,9 @@ const OF_DOCKERFILES: [&str; 2] = ["dockerfile.v0", "gateway.v0"];
 pub(super) async fn run(args: RunArgs, context: &Context) -> Result<(), Failure> {
     let flags = Flags::read(&args, context)?;
     let frontend = args.build.frontend.as_str();
-    let prepared = prepare(&args.source, args.build.file.as_deref(), OF_DOCKERFILES.contains(&frontend))?;
-    let arguments = arguments(&args.build, &prepared.inputs, &flags.secrets.files, of_environment)
-        .map_err(|errors| Failure::usage(errors.join("\n")))?;
-    let Prepared { inputs: _, upload, dockerfile, title } = prepared;
-    let registries = registries(&args, dockerfile.as_deref());
+    let Prepared { inputs, upload, dockerfile, title } =
+        prepare(&args.source, args.build.file.as_deref(), OF_DOCKERFILES.contains(&frontend))?;
+    let registries = registries(&args, &flags.build_args, dockerfile.as_deref());
     let mut client = context.client().await?;
     if args.name.is_some()
         && !args.dry_run
@@ -53,14 +54,14 @@ pub(super) async fn run(args: RunArgs, context: &Context) -> Result<(), Failure>
     let names = args.build.tag.join(", ");
     let spec = JobSpec {
         place: Some(flags.place.clone()),
-        arguments,
+        arguments: [vec![format!("--frontend={frontend}")], inputs.arguments(), flags.arguments].concat(),
         uploads_context: upload.is_some(),
         secrets: flags.secrets.values.into_iter().collect(),
         registry_secret: args.registry_secret.clone().unwrap_or_default(),
         docker_config: docker_config.unwrap_or_default(),
         driver_opt: flags.driver_opt,
         buildkitd_flags: args.buildkitd_flags.clone().unwrap_or_default(),
-        buildkitd_config: args.buildkitd_config.as_deref().map(files::buildkitd_config).transpose()?,
+        buildkitd_config: flags.buildkitd_config,
         platform: args.build.platform.clone(),
         r#where: whereabouts(&args),
         project: title.clone(),
@@ -94,8 +95,12 @@ pub(super) async fn run(args: RunArgs, context: &Context) -> Result<(), Failure>
 /// The flags that have to be read before anything is asked for.
 struct Flags {
     place: JobPlace,
+    /// What `buildctl` gets behind the inputs: a flag counts more than what they say.
+    arguments: Vec<String>,
+    build_args: Vec<(String, String)>,
     secrets: secrets::Secrets,
     driver_opt: Vec<String>,
+    buildkitd_config: Option<BuildkitdConfig>,
     ttl: u32,
     timeout: u32,
 }
@@ -103,25 +108,21 @@ struct Flags {
 impl Flags {
     /// Reads all of them, or says all that is wrong.
     fn read(args: &RunArgs, context: &Context) -> Result<Self, Failure> {
-        let mut errors = Vec::new();
-        let mut given = |flag: &str, text: &str, never: bool| match seconds(text, never) {
-            Ok(seconds) => seconds,
-            Err(problem) => {
-                errors.push(format!("{flag} {problem}"));
-                0
-            }
+        let mut errors = args.theirs.refusals().to_vec();
+        let given = |flag: &str, text: &str, never: bool| {
+            seconds(text, never).map_err(|problem| vec![format!("{flag} {problem}")])
         };
-        let ttl = given("--ttl", &args.ttl, false);
-        let timeout = args.timeout.as_deref().map_or(0, |text| given("--timeout", text, true));
+        let ttl = or_told(given("--ttl", &args.ttl, false), &mut errors);
+        let timeout = args.timeout.as_deref().map_or(Ok(0), |text| given("--timeout", text, true));
+        let timeout = or_told(timeout, &mut errors);
         let value = |name: &str| Process.var(name).map(|value| value.as_bytes().to_vec());
-        let secrets = secrets::read(&args.build.secret, value).unwrap_or_else(|found| {
-            errors.extend(found);
-            secrets::Secrets::default()
-        });
-        let driver_opt = with_files(&args.driver_opt, |path| files::text(Path::new(path))).unwrap_or_else(|found| {
-            errors.push(found.to_string());
-            Vec::new()
-        });
+        let secrets = or_told(secrets::read(&args.build.secret, value), &mut errors);
+        let build_args = or_told(build_args(&args.build.build_arg, of_environment), &mut errors);
+        let arguments = or_told(arguments(&args.build, &build_args, &secrets.files), &mut errors);
+        let driver_opt = with_files(&args.driver_opt, |path| files::text(Path::new(path)));
+        let driver_opt = or_told(driver_opt.map_err(|found| vec![found.to_string()]), &mut errors);
+        let config = args.buildkitd_config.as_deref().map(files::buildkitd_config).transpose();
+        let buildkitd_config = or_told(config.map_err(|problem| vec![problem]), &mut errors);
         if args.builder.is_some() || args.address.is_some() {
             let own = [
                 ("--buildkitd-flags", args.buildkitd_flags.is_some()),
@@ -139,8 +140,16 @@ impl Flags {
         if place.namespace.is_empty() {
             place.namespace = option(&driver_opt, "namespace").unwrap_or_default();
         }
-        Ok(Self { place, secrets, driver_opt, ttl, timeout })
+        Ok(Self { place, arguments, build_args, secrets, driver_opt, buildkitd_config, ttl, timeout })
     }
+}
+
+/// What was read; what is wrong with it goes to the other errors.
+fn or_told<T: Default>(read: Result<T, Vec<String>>, errors: &mut Vec<String>) -> T {
+    read.unwrap_or_else(|found| {
+        errors.extend(found);
+        T::default()
+    })
 }
 
 /// Whole seconds of a duration.
@@ -181,18 +190,10 @@ fn pushes(arguments: &[String]) -> bool {
 }
 
 /// All that the build reads from and writes to, as far as it can be known here.
-fn registries(args: &RunArgs, dockerfile: Option<&str>) -> BTreeSet<String> {
-    let args_given: BTreeMap<String, String> = args
-        .build
-        .build_arg
-        .iter()
-        .filter_map(|arg| match arg.split_once('=') {
-            Some((name, value)) => Some((name.to_owned(), value.to_owned())),
-            None => of_environment(arg).map(|value| (arg.clone(), value)),
-        })
-        .collect();
+fn registries(args: &RunArgs, build_args: &[(String, String)], dockerfile: Option<&str>) -> BTreeSet<String> {
+    let build_args: BTreeMap<String, String> = build_args.iter().cloned().collect();
     let named = references(&args.build).into_iter();
-    let in_dockerfile = dockerfile.map(|text| images::of_dockerfile(text, &args_given)).unwrap_or_default();
+    let in_dockerfile = dockerfile.map(|text| images::of_dockerfile(text, &build_args)).unwrap_or_default();
     let found = named.chain(in_dockerfile).map(|name| images::registry(&name));
     found.chain(args.registry.iter().cloned()).collect()
 }

@@ -1,9 +1,10 @@
 //! `--secret`: values read here, which go to the cluster in a Secret of the Job.
 
 use std::collections::BTreeMap;
-use std::io::Read;
+use std::fs::File;
 
 use super::arguments::SecretFile;
+use crate::cli::files;
 use crate::options::csv_fields;
 
 /// What BuildKit takes of one secret at most.
@@ -25,7 +26,7 @@ pub(super) fn read(given: &[String], variable: impl Fn(&str) -> Option<Vec<u8>>)
     for given in given {
         match one(given, &variable) {
             Ok((id, _)) if secrets.files.iter().any(|file| file.id == id) => {
-                errors.push(format!("--secret `{given}`: there is another one of this id"));
+                errors.push(format!("--secret `{given}`: another one has the id `{id}`"));
             }
             Ok((id, value)) => {
                 let file = file_name(&id, secrets.files.len());
@@ -66,32 +67,27 @@ fn one(given: &str, variable: &impl Fn(&str) -> Option<Vec<u8>>) -> Result<(Stri
         }
     }
     let Some(id) = id.filter(|id| !id.is_empty()) else {
-        return Err("it has no id".to_owned());
+        return Err("it has no id: accepted are id, src and env".to_owned());
     };
     if kind == Some("env") && env.is_none() {
         env = source.take();
     }
     // As buildctl: without a source, a variable of this name, else a file.
     let value = match (source, env) {
-        (Some(_), Some(_)) => return Err("it has both src and env".to_owned()),
+        (Some(_), Some(_)) => return Err("it has both src and env: its value comes from one of them".to_owned()),
         (Some(path), None) => file(path)?,
         (None, Some(name)) => variable(name).ok_or_else(|| format!("the variable {name} is not set"))?,
         (None, None) => match variable(id).filter(|_| kind != Some("file")) {
             Some(value) => value,
-            None => file(id)?,
+            None => file(id).map_err(|problem| format!("{problem}: src=FILE or env=NAME says where its value is"))?,
         },
     };
     Ok((id.to_owned(), value))
 }
 
 fn file(path: &str) -> Result<Vec<u8>, String> {
-    let mut value = Vec::new();
-    let read = std::fs::File::open(path).and_then(|file| file.take(ONE + 1).read_to_end(&mut value));
-    match read {
-        Err(error) => Err(format!("failed to read {path}: {error}")),
-        Ok(read) if read as u64 > ONE => Err(format!("{path} has more than {ONE} bytes, and BuildKit takes no more")),
-        Ok(_) => Ok(value),
-    }
+    let value = File::open(path).map_err(|error| error.to_string()).and_then(|file| files::bounded(file, ONE));
+    value.map_err(|problem| format!("failed to read {path}: {problem}"))
 }
 
 #[cfg(test)]
@@ -129,9 +125,10 @@ mod tests {
     fn what_is_wrong_is_told_at_once() {
         for (given, wanted) in [
             ("npm", "`npm` is not of the form KEY=VALUE"),
-            ("src=x", "it has no id"),
+            ("src=x", "it has no id: accepted are id, src and env"),
             ("id=,src=x", "it has no id"),
             ("id=a,src=/nonexistent", "failed to read /nonexistent: No such file"),
+            ("id=nowhere", "failed to read nowhere: No such file or directory (os error 2): src=FILE or env=NAME says"),
             ("id=a,env=UNSET", "the variable UNSET is not set"),
             ("id=a,src=x,env=TOKEN", "it has both src and env"),
             ("id=a,type=vault", "`vault` is no type of a secret"),
@@ -140,9 +137,10 @@ mod tests {
             let Err(errors) = read(&[given.to_owned()], variable) else { panic!("{given}") };
             assert!(errors.len() == 1 && errors[0].contains(wanted), "{given}: {errors:?}");
         }
-        let given = ["id=a,env=TOKEN", "id=a,env=TOKEN", "x"].map(str::to_owned);
+        let given = ["id=a,env=TOKEN", "id=a,env=bare", "x"].map(str::to_owned);
         let Err(errors) = read(&given, variable) else { panic!("two are wrong") };
         assert_eq!(errors.len(), 2, "{errors:?}");
+        assert_eq!(errors[0], "--secret `id=a,env=bare`: another one has the id `a`");
         let dir = tempfile::tempdir().expect("a directory");
         let write = |name: &str, size: u64| {
             let path = dir.path().join(name);
@@ -150,7 +148,7 @@ mod tests {
             format!("id={name},src={}", path.display())
         };
         let Err(errors) = read(&[write("large", ONE + 1)], variable) else { panic!("it is too large") };
-        assert!(errors[0].contains("has more than 512000 bytes"), "{errors:?}");
+        assert!(errors[0].contains("large: it has more than 512000 bytes"), "{errors:?}");
         let Err(errors) = read(&["a", "b", "c"].map(|name| write(name, 400 * 1024)), variable) else {
             panic!("they are")
         };

@@ -13,6 +13,7 @@ use super::screen::{Screen, Size};
 use super::steps::{Line, Steps};
 use crate::cli::Context;
 use crate::cli::failure::Failure;
+use crate::cli::lines::Held;
 use crate::cli::output::{Format, json_line, print, say};
 use crate::cli::progress::Style;
 use crate::cli::table::printable;
@@ -41,12 +42,12 @@ enum Kind {
     Lines,
     Screen(Screen),
     Json {
-        held: Vec<u8>,
+        held: Held,
     },
     Nothing,
 }
 
-#[derive(Serialize)]
+#[derive(Default, Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct Event<'a> {
     event: &'a str,
@@ -70,24 +71,11 @@ struct Event<'a> {
     detail: &'a str,
 }
 
-const NONE: Event<'_> = Event {
-    event: "",
-    job: None,
-    pod: "",
-    text: None,
-    trouble: false,
-    bytes: None,
-    state: "",
-    exit_code: None,
-    reason: "",
-    detail: "",
-};
-
 impl Show {
     pub(super) fn new(context: &Context, progress: ProgressKind) -> Self {
         let colour = !context.settings.no_color();
         let kind = match (context.format, progress, context.progress) {
-            (Format::Json, ..) => Kind::Json { held: Vec::new() },
+            (Format::Json, ..) => Kind::Json { held: Held::default() },
             (_, _, Style::Quiet) => Kind::Quiet { steps: Steps::default(), last: VecDeque::new() },
             (_, ProgressKind::Plain, _) | (_, ProgressKind::Auto, Style::Lines) => Kind::Lines,
             (_, ProgressKind::Tty, _) | (_, ProgressKind::Auto, Style::Bars { .. }) => {
@@ -110,7 +98,7 @@ impl Show {
         let line = format!("info: job {} in namespace {}", job.name, job.namespace);
         match &mut self.kind {
             Kind::Json { .. } => {
-                print(json_line(&Event { event: "job", job: Some(JobView::from(job.clone())), ..NONE })?)?;
+                print(json_line(&Event { event: "job", job: Some(JobView::from(job.clone())), ..Event::default() })?)?;
             }
             Kind::Quiet { .. } | Kind::Nothing => {}
             Kind::Lines => say(&line),
@@ -128,7 +116,13 @@ impl Show {
         match &mut self.kind {
             Kind::Json { .. } => {
                 let JobNews { pod, text, trouble } = news;
-                print(json_line(&Event { event: "news", pod, text: Some(text), trouble: *trouble, ..NONE })?)?;
+                print(json_line(&Event {
+                    event: "news",
+                    pod,
+                    text: Some(text),
+                    trouble: *trouble,
+                    ..Event::default()
+                })?)?;
             }
             Kind::Nothing => {}
             Kind::Quiet { .. } if !news.trouble => {}
@@ -155,7 +149,9 @@ impl Show {
             _ => format!("sending the context: {}", size(bytes)),
         };
         match &mut self.kind {
-            Kind::Json { .. } => print(json_line(&Event { event: "uploaded", bytes: Some(bytes), ..NONE })?)?,
+            Kind::Json { .. } => {
+                print(json_line(&Event { event: "uploaded", bytes: Some(bytes), ..Event::default() })?)?;
+            }
             Kind::Quiet { .. } | Kind::Nothing => {}
             Kind::Lines => {
                 if bytes >= self.told + TOLD || (whole && bytes > self.told) {
@@ -171,12 +167,7 @@ impl Show {
     pub(super) fn output(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         let now = self.now();
         match &mut self.kind {
-            Kind::Json { held } => {
-                held.extend_from_slice(bytes);
-                let end = held.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-                let whole: Vec<u8> = held.drain(..end).collect();
-                print(json_output(&whole)?)?;
-            }
+            Kind::Json { held } => print(json_output(&held.take(bytes))?)?,
             Kind::Quiet { steps, last } => {
                 for line in steps.take(bytes, now) {
                     if let Line::Other(line) = line {
@@ -218,11 +209,18 @@ impl Show {
         match &mut self.kind {
             Kind::Screen(screen) => write(&screen.finish(now, size().width)),
             Kind::Json { held } => {
-                print(json_output(&std::mem::take(held))?)?;
+                print(json_output(held.rest().as_slice())?)?;
                 if let Some(end) = end {
                     let JobEnd { exit_code, reason, detail, .. } = end;
                     let state = super::ls::state(end.state());
-                    print(json_line(&Event { event: "end", state, exit_code: *exit_code, reason, detail, ..NONE })?)?;
+                    print(json_line(&Event {
+                        event: "end",
+                        state,
+                        exit_code: *exit_code,
+                        reason,
+                        detail,
+                        ..Event::default()
+                    })?)?;
                 }
             }
             Kind::Quiet { steps, last } => {
@@ -259,9 +257,8 @@ impl<'a> EndView<'a> {
 }
 
 /// One document per line of the build.
-fn json_output(bytes: &[u8]) -> Result<String, Failure> {
-    let text = String::from_utf8_lossy(bytes);
-    text.lines().map(|line| json_line(&Event { event: "output", text: Some(line), ..NONE })).collect()
+fn json_output(lines: &[String]) -> Result<String, Failure> {
+    lines.iter().map(|line| json_line(&Event { event: "output", text: Some(line), ..Event::default() })).collect()
 }
 
 fn size() -> Size {

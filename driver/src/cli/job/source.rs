@@ -12,9 +12,6 @@ use crate::cli::{files, tar};
 /// How much of stdin says whether it is an archive.
 const BEGINNING: usize = 512;
 
-/// The largest Dockerfile.
-const DOCKERFILE: u64 = 1024 * 1024;
-
 /// Where an uploaded context and Dockerfile are when the one is not in the other.
 const APART: [&str; 2] = ["context", "dockerfile"];
 
@@ -92,7 +89,7 @@ fn remote(url: String, file: Option<&Path>) -> Result<Prepared, Failure> {
     let dockerfile = dockerfile(file)?;
     let files = vec![("Dockerfile".to_owned(), dockerfile.clone().into_bytes())];
     Ok(Prepared {
-        inputs: Inputs::RemoteWithDockerfile { url, filename: "Dockerfile".to_owned() },
+        inputs: Inputs::RemoteWithDockerfile { url },
         upload: Some(Content::Tree(Tree { directory: None, files })),
         dockerfile: Some(dockerfile),
         title,
@@ -207,9 +204,7 @@ fn stdin(file: Option<&Path>) -> Result<Prepared, Failure> {
             Err(Failure::usage("stdin is no archive and so is the Dockerfile: --file names another one"))
         }
         Kind::Text => {
-            let mut whole = beginning;
-            std::io::stdin().lock().take(DOCKERFILE).read_to_end(&mut whole).map_err(failed)?;
-            let text = utf8(whole, Path::new("-"))?;
+            let text = dockerfile_on_stdin(&beginning, std::io::stdin().lock())?;
             let files = vec![("Dockerfile".to_owned(), text.clone().into_bytes())];
             let upload = Some(Content::Tree(Tree { directory: None, files }));
             Ok(Prepared { inputs: uploaded("Dockerfile".to_owned()), upload, dockerfile: Some(text), title })
@@ -240,19 +235,17 @@ fn kind(beginning: &[u8]) -> Kind {
 
 /// The Dockerfile's text, from stdin for `-`.
 fn dockerfile(path: &Path) -> Result<String, Failure> {
-    if path != Path::new("-") {
-        return files::text(path)
-            .map_err(|problem| Failure::usage(format!("failed to read {}: {problem}", path.display())));
+    if path == Path::new("-") {
+        return dockerfile_on_stdin(&[], std::io::stdin().lock());
     }
-    let mut bytes = Vec::new();
-    let read = std::io::stdin().lock().take(DOCKERFILE).read_to_end(&mut bytes);
-    read.map_err(|error| Failure::other(format!("failed to read stdin: {error}")))?;
-    utf8(bytes, path)
+    files::text(path).map_err(|problem| Failure::usage(format!("failed to read {}: {problem}", path.display())))
 }
 
-fn utf8(bytes: Vec<u8>, path: &Path) -> Result<String, Failure> {
-    let named = if path == Path::new("-") { "stdin".to_owned() } else { path.display().to_string() };
-    String::from_utf8(bytes).map_err(|_| Failure::usage(format!("{named} is no Dockerfile: it is not UTF-8")))
+/// The Dockerfile of which the beginning may have been read already.
+fn dockerfile_on_stdin(beginning: &[u8], stdin: impl Read) -> Result<String, Failure> {
+    let bytes = files::bounded(beginning.chain(stdin), files::LIMIT)
+        .map_err(|problem| Failure::usage(format!("failed to read the Dockerfile on stdin: {problem}")))?;
+    String::from_utf8(bytes).map_err(|_| Failure::usage("stdin is no Dockerfile: it is not UTF-8"))
 }
 
 fn text(path: &Path) -> Result<String, Failure> {
@@ -345,6 +338,20 @@ mod tests {
         let text = failure.render();
         assert!(text.contains(".dockerignore: line 2: `[` is no pattern\n"), "{text}");
         assert!(text.contains(".dockerignore: line 3: `!` excepts nothing\n"), "{text}");
+    }
+
+    #[test]
+    fn a_dockerfile_on_stdin_that_is_too_long_is_not_cut() {
+        let whole = "x".repeat(usize::try_from(files::LIMIT).expect("small"));
+        let longer = format!("{whole}x");
+        // As a whole for --file -, and behind what was read of a context that may be an archive.
+        for read in [0, BEGINNING] {
+            let on_stdin = |text: &str| dockerfile_on_stdin(&text.as_bytes()[..read], &text.as_bytes()[read..]);
+            assert_eq!(on_stdin(&whole).expect("it fits"), whole);
+            let failure = on_stdin(&longer).expect_err("it does not fit");
+            let said = "error: failed to read the Dockerfile on stdin: it has more than 1048576 bytes\n";
+            assert_eq!((failure.exit() as u8, failure.render().as_str()), (2, said), "{read}");
+        }
     }
 
     #[test]

@@ -2,13 +2,11 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use crate::cli::lines::Held;
 use crate::cli::table::printable;
 
 /// How many of a step's lines are kept.
 const LAST_LINES: usize = 6;
-
-/// The longest line that is held back for its end.
-const LINE_MAX: usize = 64 * 1024;
 
 /// How a step ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,27 +46,18 @@ pub(super) enum Line {
 #[derive(Debug, Default)]
 pub(super) struct Steps {
     steps: BTreeMap<u32, Step>,
-    /// Output of which the end of the line has not come.
-    held: Vec<u8>,
+    held: Held,
 }
 
 impl Steps {
     /// Takes more output at `now`, in seconds.
     pub(super) fn take(&mut self, output: &[u8], now: f64) -> Vec<Line> {
-        self.held.extend_from_slice(output);
-        let end = match self.held.iter().rposition(|byte| *byte == b'\n') {
-            Some(last) => last + 1,
-            None if self.held.len() > LINE_MAX => self.held.len(),
-            None => return Vec::new(),
-        };
-        let whole: Vec<u8> = self.held.drain(..end).collect();
-        String::from_utf8_lossy(&whole).lines().map(|line| self.line(line, now)).collect()
+        self.held.take(output).iter().map(|line| self.line(line, now)).collect()
     }
 
     /// What has no end.
     pub(super) fn rest(&mut self, now: f64) -> Option<Line> {
-        let rest = std::mem::take(&mut self.held);
-        (!rest.is_empty()).then(|| self.line(&String::from_utf8_lossy(&rest), now))
+        self.held.rest().map(|line| self.line(&line, now))
     }
 
     pub(super) fn get(&self, number: u32) -> Option<&Step> {

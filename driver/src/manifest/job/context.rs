@@ -10,6 +10,9 @@ pub const CONTEXT_CONTAINER: &str = "context";
 const VOLUME: &str = "workspace";
 const WORKSPACE: &str = "/workspace";
 
+/// Where an uploaded context is in the pod.
+pub const CONTEXT_DIRECTORY: &str = "/workspace/context";
+
 /// How long nothing may come until the wait is given up: whoever uploads is gone.
 const IDLE_SECONDS: u32 = 120;
 
@@ -54,14 +57,14 @@ pub fn receive_context() -> Vec<String> {
     let script = format!(
         "set -e\n\
          cd {WORKSPACE}\n\
-         mkdir context\n\
+         mkdir {CONTEXT_DIRECTORY}\n\
          {{\n  \
            while read -r size && [ \"$size\" != 0 ]; do\n    \
              : >.moving\n    \
              dd bs=\"$size\" count=1 iflag=fullblock 2>/dev/null || exit 1\n  \
            done\n  \
            if [ \"$size\" = 0 ]; then : >.whole; fi\n\
-         }} | tar -xpzf - -C context\n\
+         }} | tar -xpzf - -C {CONTEXT_DIRECTORY}\n\
          [ -e .whole ] || {{ echo 'the context has broken off' >&2; exit 1; }}\n\
          mv .whole .ready\n"
     );

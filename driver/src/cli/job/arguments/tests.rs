@@ -10,18 +10,12 @@ struct Line {
     build: BuildArgs,
 }
 
-/// A row of the table: the flags, and the arguments or the errors, without the inputs that all have.
+/// A row of the table: the flags, and the arguments or the errors.
 fn told(line: &str) -> Result<Vec<String>, Vec<String>> {
     let words = line.split(' ').filter(|word| !word.is_empty());
     let flags = Line::try_parse_from(std::iter::once("run").chain(words)).expect(line).build;
-    let inputs = Inputs::Uploaded { context: String::new(), dockerfile: String::new(), filename: "Dockerfile".into() };
-    let secrets = [];
-    let variable = |name: &str| (name == "SET").then(|| "from here".to_owned());
-    let mut all = arguments(&flags, &inputs, &secrets, variable)?;
-    let inputs =
-        ["--frontend=dockerfile.v0", "--local=context=/workspace/context", "--local=dockerfile=/workspace/context"];
-    assert_eq!(all.drain(..3).collect::<Vec<_>>(), inputs, "{line}");
-    Ok(all)
+    let build_args = build_args(&flags.build_arg, |name| (name == "SET").then(|| "from here".to_owned()))?;
+    arguments(&flags, &build_args, &[])
 }
 
 #[test]
@@ -78,6 +72,12 @@ fn what_a_pod_cannot_keep_or_must_not_show_is_refused() {
         ("-o type=oci", "--output `type=oci`: the result would stay in the Job's pod"),
         ("-o type=docker,dest=x", "the result would stay in the Job's pod"),
         ("-o type=imgae", "--output `type=imgae`: `imgae` is no type of output: accepted are type=image"),
+        (
+            "-o type=image,push",
+            "--output `type=image,push`: `push` is not of the form KEY=VALUE: accepted are type=image",
+        ),
+        ("-o type=image,push=yes", "`yes` is no value of push: accepted are true and false"),
+        ("--cache-to type=registry,mode=max", "it has no ref, as in type=registry,ref=NAME"),
         ("-o name=r/a", "--output `name=r/a`: it has no type: accepted are type=image"),
         ("-o \"type=image", "--output `\"type=image`: the quoted field is not closed"),
         (
@@ -98,15 +98,12 @@ fn what_a_pod_cannot_keep_or_must_not_show_is_refused() {
         let errors = told(line).expect_err(line);
         assert!(errors.len() == 1 && errors[0].contains(wanted), "{line}: {errors:?}");
     }
-    assert_eq!(told("--push --opt x --build-arg =").expect_err("three").len(), 3);
+    assert_eq!(told("--push --opt x --label =").expect_err("three").len(), 3);
+    assert_eq!(told("--build-arg = --build-arg A --build-arg =x").expect_err("two").len(), 2);
 }
 
 #[test]
 fn inputs_are_where_the_pod_has_them() {
-    let secrets =
-        [SecretFile { id: "npm".into(), file: "npm".into() }, SecretFile { id: "a,b".into(), file: "secret-1".into() }];
-    let all =
-        |inputs: &Inputs| arguments(&Line::parse_from(["run"]).build, inputs, &secrets, |_| None).expect("no flags");
     let url = || "https://git.example/x.git#main".to_owned();
     for (inputs, wanted) in [
         (
@@ -131,7 +128,7 @@ fn inputs_are_where_the_pod_has_them() {
             &["--opt=context=https://git.example/x.git#main", "--opt=filename=b/Dockerfile"],
         ),
         (
-            Inputs::RemoteWithDockerfile { url: url(), filename: "Dockerfile".into() },
+            Inputs::RemoteWithDockerfile { url: url() },
             &[
                 "--opt=context=https://git.example/x.git#main",
                 "--local=dockerfile=/workspace/context",
@@ -139,13 +136,18 @@ fn inputs_are_where_the_pod_has_them() {
             ],
         ),
     ] {
-        let secrets = [
-            "--secret=id=npm,src=/run/buildfleet/secrets/npm",
-            "--secret=\"id=a,b\",src=/run/buildfleet/secrets/secret-1",
-        ];
-        let wanted: Vec<&str> = ["--frontend=dockerfile.v0"].iter().chain(wanted).chain(&secrets).copied().collect();
-        assert_eq!(all(&inputs), wanted, "{inputs:?}");
+        assert_eq!(inputs.arguments(), wanted, "{inputs:?}");
     }
+}
+
+#[test]
+fn secrets_are_where_the_pod_has_them() {
+    let secrets =
+        [SecretFile { id: "npm".into(), file: "npm".into() }, SecretFile { id: "a,b".into(), file: "secret-1".into() }];
+    assert_eq!(
+        arguments(&Line::parse_from(["run"]).build, &[], &secrets).expect("no flags"),
+        ["--secret=id=npm,src=/run/buildfleet/secrets/npm", "--secret=\"id=a,b\",src=/run/buildfleet/secrets/secret-1"]
+    );
 }
 
 #[test]
