@@ -167,12 +167,11 @@ async fn a_build_that_is_not_known_here_is_looked_for_once() {
     }
     update(&front, "r1", "pin").await.unwrap();
     assert!(b.records.record("r1").unwrap().pinned);
-    for (pod, wanted) in [
-        (&a, &["Listen ref==r1"][..]),
-        (&b, &["Listen ref==r1", "Listen r1", "Listen r1", "Pin r1"]),
-        (&c, &["Listen ref==r1"]),
-    ] {
-        assert_eq!(asked(pod, "r1"), wanted, "{}", pod.name);
+    assert_eq!(asked(&b, "r1"), ["Listen ref==r1", "Listen r1", "Listen r1", "Pin r1"]);
+    for pod in [&a, &c] {
+        // The one that has it may answer before the others have heard the question, which is then taken back.
+        let heard = asked(pod, "r1");
+        assert!(heard.is_empty() || heard == ["Listen ref==r1"], "{}: {heard:?}", pod.name);
     }
     assert_eq!(all(&front, of("r2")).await, ["runs r2"]);
     assert_eq!(all(&front, of("nobody's")).await, [""; 0]);
