@@ -174,7 +174,10 @@ async fn a_build_that_is_not_known_here_is_looked_for_once() {
         assert!(heard.is_empty() || heard == ["Listen ref==r1"], "{}: {heard:?}", pod.name);
     }
     assert_eq!(all(&front, of("r2")).await, ["runs r2"]);
-    assert_eq!(all(&front, of("nobody's")).await, [""; 0]);
+    assert_eq!(all(&front, of("r0")).await, [""; 0]);
+    for pod in [&a, &b, &c] {
+        assert_eq!(asked(pod, "r0"), ["Listen ref==r0"], "{}", pod.name);
+    }
     // A ref that a filter would have to quote.
     a.records.built("r/3,\"", 10);
     assert_eq!(all(&front, of("r/3,\"")).await, ["built r/3,\""]);

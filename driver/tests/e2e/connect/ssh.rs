@@ -5,9 +5,6 @@ use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
-
 use crate::remote::Buildkitd;
 use crate::support::call::{Call, Running};
 use crate::support::clock::{seconds, wait_for};
@@ -167,7 +164,7 @@ fn a_buildkitd_on_another_machine_is_reached_by_ssh_and_its_loss_is_overcome() {
     let cut = processes::that_run(&ours);
     assert!(!cut.is_empty(), "the daemon has no ssh");
     // The daemon ends the others itself once it has seen the end of one.
-    let killed = cut.iter().filter(|process| kill(Pid::from_raw(process.pid), Signal::SIGKILL).is_ok()).count();
+    let killed = cut.iter().filter(|process| processes::try_kill(process.pid).is_ok()).count();
     assert!(killed > 0, "the daemon's ssh ended before");
     build.end().succeeded().says("starting again on");
 

@@ -5,7 +5,6 @@ use std::time::Instant;
 use crate::support::builder::Builder;
 use crate::support::clock::{seconds, wait_for};
 use crate::support::contexts::BEGINS;
-use crate::support::processes;
 use crate::support::scene::Scene;
 
 /// From the end of a pod's last build to its own: three looks, a second apart, and `buildkitd`'s end.
@@ -45,7 +44,7 @@ pub(crate) fn kube<'a>(scene: &'a Scene, opts: &str) -> Builder<'a> {
 }
 
 #[test]
-pub(crate) fn builds_outlive_the_deletion_of_their_pod_privileged_and_rootless() {
+fn builds_outlive_the_deletion_of_their_pod_privileged_and_rootless() {
     for opts in ["", ",rootless=true"] {
         let scene = Scene::kube();
         let builder = kube(&scene, opts);
@@ -60,7 +59,7 @@ pub(crate) fn builds_outlive_the_deletion_of_their_pod_privileged_and_rootless()
 }
 
 #[test]
-pub(crate) fn builds_outlive_a_stop() {
+fn builds_outlive_a_stop() {
     let scene = Scene::kube();
     let builder = kube(&scene, ",replicas=2");
     builds_outlive(&scene, &builder, |_| builder.stop());
@@ -69,7 +68,7 @@ pub(crate) fn builds_outlive_a_stop() {
 }
 
 #[test]
-pub(crate) fn builds_outlive_a_node_with_fewer_replicas() {
+fn builds_outlive_a_node_with_fewer_replicas() {
     let scene = Scene::kube();
     let builder = kube(&scene, ",replicas=2");
     builder.has_ready(2);
@@ -85,7 +84,7 @@ pub(crate) fn builds_outlive_a_node_with_fewer_replicas() {
 }
 
 #[test]
-pub(crate) fn builds_outlive_a_rollout() {
+fn builds_outlive_a_rollout() {
     let scene = Scene::kube();
     let builder = kube(&scene, "");
     builds_outlive(&scene, &builder, |pod| {
@@ -107,9 +106,7 @@ fn a_buildkitd_that_hangs_does_not_keep_its_pod_for_the_whole_drain() {
     let scene = Scene::kube();
     let builder = kube(&scene, "");
     let pod = builder.has_ready(1).remove(0);
-    let uid = scene.namespace().pod(&pod)["metadata"]["uid"].as_str().expect("a uid").to_owned();
-    let buildkitd = processes::that_run("buildkitd").into_iter().find(|process| process.is_in_group(&uid));
-    let pid = nix::unistd::Pid::from_raw(buildkitd.expect("the pod's buildkitd runs on this machine").pid);
+    let pid = nix::unistd::Pid::from_raw(scene.namespace().buildkitd_of(&pod));
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGSTOP).expect("it runs");
     let ordered = Instant::now();
     scene.namespace().kubectl("delete pod --wait=false").arg(&pod).succeeds();

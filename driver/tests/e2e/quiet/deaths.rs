@@ -97,9 +97,7 @@ fn over_each_transport(scene: &Scene, opts: &str, test: impl Fn(&Builder<'_>, &s
 
 /// As the kernel does when memory runs out.
 fn kill_buildkitd(scene: &Scene, pod: &str) {
-    let uid = scene.namespace().pod(pod)["metadata"]["uid"].as_str().expect("a uid").to_owned();
-    let buildkitd = processes::that_run("buildkitd").into_iter().find(|process| process.is_in_group(&uid));
-    processes::kill_now(buildkitd.expect("the pod's buildkitd runs on this machine").pid);
+    processes::kill_now(scene.namespace().buildkitd_of(pod));
 }
 
 #[test]

@@ -16,28 +16,26 @@ use super::tools::cluster;
 const NAMES: &str = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
 
 /// A connection that all tests of this process share.
-#[derive(Debug)]
 pub(crate) struct Api {
     runtime: Runtime,
+    client: Client,
 }
 
 pub(crate) fn api() -> &'static Api {
     static API: OnceLock<Api> = OnceLock::new();
-    API.get_or_init(|| Api {
-        runtime: Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("threads"),
+    API.get_or_init(|| {
+        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("threads");
+        let client = runtime.block_on(client());
+        Api { runtime, client }
     })
 }
 
-async fn client() -> &'static Client {
-    static CLIENT: tokio::sync::OnceCell<Client> = tokio::sync::OnceCell::const_new();
-    let made = CLIENT.get_or_init(async || {
-        // A second call finds the provider installed, which is what it wants.
-        let _ = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
-        let kubeconfig = Kubeconfig::read_from(&cluster().kubeconfig).expect("the cluster's kubeconfig");
-        let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
-        Client::try_from(config.expect("a context with a user")).expect("a client")
-    });
-    made.await
+async fn client() -> Client {
+    // A second call finds the provider installed, which is what it wants.
+    let _ = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
+    let kubeconfig = Kubeconfig::read_from(&cluster().kubeconfig).expect("the cluster's kubeconfig");
+    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
+    Client::try_from(config.expect("a context with a user")).expect("a client")
 }
 
 impl Api {
@@ -60,7 +58,7 @@ impl Api {
     pub(crate) fn names(&self, lists: &[String]) -> Vec<Vec<String>> {
         self.runtime.block_on(join_all(lists.iter().map(|path| async move {
             let request = Request::get(path).header("accept", NAMES).body(Vec::new()).expect("a path");
-            let found = answered(request).await.unwrap_or_else(|| panic!("there is no list {path}"));
+            let found = self.answered(request).await.unwrap_or_else(|| panic!("there is no list {path}"));
             // An empty list of names has none.
             let items = found["items"].as_array().map(Vec::as_slice).unwrap_or_default();
             items.iter().map(|item| item["metadata"]["name"].as_str().expect("a name").to_owned()).collect()
@@ -68,16 +66,16 @@ impl Api {
     }
 
     fn ask(&self, request: Request<Vec<u8>>) -> Option<Value> {
-        self.runtime.block_on(answered(request))
+        self.runtime.block_on(self.answered(request))
     }
-}
 
-async fn answered(request: Request<Vec<u8>>) -> Option<Value> {
-    let shown = format!("{} {}", request.method(), request.uri());
-    let answer = tokio::time::timeout(seconds(30), client().await.request::<Value>(request)).await;
-    match answer.unwrap_or_else(|_| panic!("{shown}: no answer of the API server")) {
-        Ok(answer) => Some(answer),
-        Err(kube::Error::Api(status)) if status.code == 404 => None,
-        Err(error) => panic!("{shown}: {error}"),
+    async fn answered(&self, request: Request<Vec<u8>>) -> Option<Value> {
+        let shown = format!("{} {}", request.method(), request.uri());
+        let answer = tokio::time::timeout(seconds(30), self.client.request::<Value>(request)).await;
+        match answer.unwrap_or_else(|_| panic!("{shown}: no answer of the API server")) {
+            Ok(answer) => Some(answer),
+            Err(kube::Error::Api(status)) if status.code == 404 => None,
+            Err(error) => panic!("{shown}: {error}"),
+        }
     }
 }

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::api::api;
 use super::call::Call;
 use super::clock::{seconds, wait_for};
+use super::processes;
 use super::tools::{Cluster, cluster};
 
 /// All kinds that a builder could leave behind: what `kubectl` calls one, and where they are listed.
@@ -99,6 +100,13 @@ impl Namespace {
     /// The machine that a pod runs on.
     pub(crate) fn machine_of(&self, pod: &str) -> String {
         self.pod(pod)["spec"]["nodeName"].as_str().expect("a scheduled pod").to_owned()
+    }
+
+    /// The pid on this machine of the `buildkitd` that a pod runs.
+    pub(crate) fn buildkitd_of(&self, pod: &str) -> i32 {
+        let uid = self.pod(pod)["metadata"]["uid"].as_str().expect("a uid").to_owned();
+        let buildkitd = processes::that_run("buildkitd").into_iter().find(|process| process.is_in_group(&uid));
+        buildkitd.expect("the pod's buildkitd runs on this machine").pid
     }
 
     /// For the reader of a failure.

@@ -45,7 +45,12 @@ pub(crate) fn is_alive(pid: i32) -> bool {
 }
 
 pub(crate) fn kill_now(pid: i32) {
-    kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap_or_else(|error| panic!("cannot kill {pid}: {error}"));
+    try_kill(pid).unwrap_or_else(|error| panic!("cannot kill {pid}: {error}"));
+}
+
+/// Fails for one that has ended.
+pub(crate) fn try_kill(pid: i32) -> nix::Result<()> {
+    kill(Pid::from_raw(pid), Signal::SIGKILL)
 }
 
 pub(crate) fn gone(pid: i32, limit: Duration) {

@@ -277,7 +277,7 @@ impl Scene {
         let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.end_daemon()));
         let left = self.processes();
         for process in &left {
-            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(process.pid), Signal::SIGKILL);
+            let _ = processes::try_kill(process.pid);
         }
         if ended.is_err() {
             eprintln!("the daemon did not end by itself");
