@@ -1,10 +1,11 @@
 //! Notices a pod that has fallen silent although its connections stand: the network drops everything, or its node is gone.
 //!
-//! While builds run there, each connection in use carries a health check every 0.4 s. (Not HTTP/2's own ping: `buildkitd`
+//! While builds run there, each connection in use carries a health check every 0.2 s. (Not HTTP/2's own ping: `buildkitd`
 //! answers frequent ones with GOAWAY.) Where a connection ends in the pod's own kernel, that acknowledges the check however
-//! busy `buildkitd` is, and our kernel breaks the connection when it does not: the answer does not matter. Where the API
-//! server is in between, its kernel would acknowledge for a pod that is long gone, so the pod itself has to say something:
-//! not the answer in time, but any byte on any of its connections.
+//! busy `buildkitd` is, and our kernel breaks the connection when it does not: the answer does not matter and is not waited
+//! for, because only what was sent can stay unacknowledged. Where the API server is in between, its kernel would acknowledge
+//! for a pod that is long gone, so the pod itself has to say something: not the answer in time, but any byte on any of its
+//! connections.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -22,7 +23,7 @@ use super::upstream::Upstream;
 use crate::backend::Transport;
 use crate::wire;
 
-/// Every second one begins a check.
+/// Each begins a check on every connection in use.
 const TICK: Duration = Duration::from_millis(200);
 
 /// So many ticks in a row without a byte, and with a check that waits for its answer, and the pod is given up. Ticks are
@@ -52,6 +53,14 @@ impl Judge {
             Transport::Unix => Self::Nobody,
         }
     }
+
+    /// For how long a check is left open: until the judgement, after which its answer does not matter.
+    const fn patience(self) -> Duration {
+        match self {
+            Self::Kernel => Duration::from_secs(3),
+            Self::Ourselves | Self::Nobody => TICK.saturating_mul(STUCK + 1),
+        }
+    }
 }
 
 /// Resolves when the pod has fallen silent.
@@ -65,7 +74,7 @@ pub(super) async fn noticed(upstream: &Upstream) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut checks = FuturesUnordered::new();
     let mut unanswered = BTreeSet::new();
-    let (mut last, mut silent, mut stuck, mut begins) = (upstream.pulse().last(), 0, 0, true);
+    let (mut last, mut silent, mut stuck) = (upstream.pulse().last(), 0, 0);
     loop {
         if checks.is_empty() {
             // Its sender is in `upstream`.
@@ -83,24 +92,26 @@ pub(super) async fn noticed(upstream: &Upstream) {
                 if judge == Judge::Ourselves && (silent >= SILENT || stuck >= STUCK) {
                     return;
                 }
-                if begins && *held.borrow() > 0 {
+                if *held.borrow() > 0 {
                     for (number, requests) in upstream.in_use() {
-                        if unanswered.insert(number) {
-                            checks.push(check(number, requests));
+                        let first = unanswered.insert(number);
+                        if first || judge == Judge::Kernel {
+                            checks.push(check(number, requests, judge.patience()));
                         }
                     }
                 }
-                begins = !begins;
             }
         }
     }
 }
 
 /// A refusal is an answer too.
-async fn check(number: u64, requests: SendRequest<Bytes>) -> u64 {
+async fn check(number: u64, requests: SendRequest<Bytes>, patience: Duration) -> u64 {
     let question = wire::message(&HealthCheckRequest::default());
-    if let Err(error) = ask::ask(requests, Method::Check, None, question).await {
-        tracing::trace!(%error, "a health check failed");
+    match tokio::time::timeout(patience, ask::ask(requests, Method::Check, None, question)).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => tracing::trace!(%error, "a health check failed"),
+        Err(_) => tracing::trace!("a health check was not answered"),
     }
     number
 }

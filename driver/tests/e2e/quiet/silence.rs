@@ -10,7 +10,6 @@ use crate::support::builder::Builder;
 use crate::support::call::{Call, Outcome, Running};
 use crate::support::clock::seconds;
 use crate::support::contexts::BEGINS;
-use crate::support::processes;
 use crate::support::relay::Relay;
 use crate::support::scene::Scene;
 use crate::support::tools::cluster;
@@ -18,16 +17,9 @@ use crate::support::tools::cluster;
 /// From the moment of silence to the client's error.
 const TOLD: Duration = seconds(3);
 
-/// The process of a pod.
-fn buildkitd_of(scene: &Scene, pod: &str) -> i32 {
-    let uid = scene.namespace().pod(pod)["metadata"]["uid"].as_str().expect("a uid").to_owned();
-    let buildkitd = processes::that_run("buildkitd").into_iter().find(|process| process.is_in_group(&uid));
-    buildkitd.expect("the pod's buildkitd runs on this machine").pid
-}
-
 /// Takes the pod off its network: its packets are lost, and nobody is told. Returns when that was.
 fn cut_off(scene: &Scene, pod: &str) -> Instant {
-    let pid = buildkitd_of(scene, pod).to_string();
+    let pid = scene.namespace().buildkitd_of(pod).to_string();
     let inside = Call::new("nsenter").arg("--target").arg(pid).words("--net ip -o link show eth0").succeeds();
     // `2: eth0@if7: …`: the other end has number 7 outside.
     let number = inside.word().split("@if").nth(1).and_then(|rest| rest.split(':').next()).expect("a pair").to_owned();
@@ -41,7 +33,7 @@ fn cut_off(scene: &Scene, pod: &str) -> Instant {
 
 /// Stops the pod's process where it stands. Returns when that was.
 fn freeze(scene: &Scene, pod: &str) -> (Pid, Instant) {
-    let frozen = Pid::from_raw(buildkitd_of(scene, pod));
+    let frozen = Pid::from_raw(scene.namespace().buildkitd_of(pod));
     kill(frozen, Signal::SIGSTOP).expect("the pod's buildkitd runs");
     (frozen, Instant::now())
 }
@@ -89,6 +81,20 @@ fn a_pod_that_is_cut_off_from_the_network_is_named_in_time() {
         told_in_time("pod-ip, cut off", cut, build).says(&pod).says("has not answered for").says(" on node-");
         builder.remove();
     }
+}
+
+#[test]
+fn a_pod_too_busy_to_answer_is_named_in_time_when_it_is_cut_off() {
+    let scene = Scene::kube();
+    let builder = by(&scene, "pod-ip");
+    let pod = builder.has_ready(1).remove(0);
+    let build = begun(&scene, &builder, false, 40);
+    let (frozen, _) = freeze(&scene, &pod);
+    // Its kernel still acknowledges, so it is not given up.
+    std::thread::sleep(seconds(4));
+    let cut = cut_off(&scene, &pod);
+    told_in_time("pod-ip, frozen and cut off", cut, build).says(&pod).says("has not answered for");
+    kill(frozen, Signal::SIGCONT).expect("the pod's buildkitd runs");
 }
 
 #[test]
