@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import resource
 import subprocess
 import sys
 import time
@@ -27,6 +28,18 @@ def timed(*words, **options):
     began = time.monotonic()
     run(*words, **options)
     return time.monotonic() - began
+
+
+def core_seconds(process):
+    """Of a process in user and kernel mode since its start, without what its children used."""
+    fields = pathlib.Path(f"/proc/{process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def core_seconds_of_ended():
+    """Of all programs that were run to their ends, with those that they ran to theirs."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 class Quiet:
@@ -65,11 +78,6 @@ class Daemon:
 
     def __call__(self, *words, limit=300):
         return run(self.binary, *words, env=self.env, limit=limit)
-
-    def core_seconds(self):
-        """In user and kernel mode since the start, without what its children used."""
-        fields = pathlib.Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def resident_mib(self):
         status = pathlib.Path(f"/proc/{self.process.pid}/status").read_text()

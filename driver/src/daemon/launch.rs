@@ -7,10 +7,13 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
+use buildfleet_proto::fleet::VersionRequest;
+use buildfleet_proto::fleet::fleet_client::FleetClient;
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
+use tonic::Status;
 use tonic::transport::{Channel, Endpoint, Uri};
 
 use crate::settings::Settings;
@@ -25,14 +28,25 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// The pause before another daemon is started, when the last one found that one runs already.
 const AGAIN: Duration = Duration::from_millis(500);
 
-/// How long the greeting on an open socket may take.
-const GREETING: Duration = Duration::from_secs(5);
+/// How long the greeting on an open socket may take. Where systemd holds the socket, a daemon starts meanwhile.
+const GREETING: Duration = START;
 
 /// How much of a dead daemon's log is shown.
 const LAST_WORDS: usize = 10;
 
 /// The argument that tells a daemon that nobody waits for its end.
 pub const ON_DEMAND: &str = "--on-demand";
+
+/// Why what listens there was not taken for a daemon.
+#[derive(Debug, thiserror::Error)]
+pub enum GreetingError {
+    #[error("failed to begin HTTP/2")]
+    Connect(#[source] tonic::transport::Error),
+    #[error("failed to ask for its version: {}", .0.message())]
+    Ask(Status),
+    #[error("it did not answer within {} s", GREETING.as_secs())]
+    Late,
+}
 
 /// Why no daemon could be reached.
 #[derive(Debug, thiserror::Error)]
@@ -49,7 +63,7 @@ pub enum LaunchError {
     Greeting {
         path: PathBuf,
         #[source]
-        source: tonic::transport::Error,
+        source: GreetingError,
     },
     #[error("failed to find this program's own file")]
     Program(#[source] io::Error),
@@ -99,21 +113,28 @@ pub async fn connect(settings: &Settings) -> Result<Option<Channel>, LaunchError
     }
     // Somebody else's directory could hold somebody else's socket, which would be told what to build.
     private_directory(settings.runtime_dir()).map_err(LaunchError::Directory)?;
-    let connector = {
-        let path = path.clone();
-        tower::service_fn(move |_: Uri| {
-            let path = path.clone();
-            async move { UnixStream::connect(path).await.map(TokioIo::new) }
-        })
-    };
-    let endpoint = Endpoint::from_static("http://buildfleet.invalid").connect_timeout(GREETING);
-    let channel = endpoint.connect_with_connector(connector).await;
-    match channel {
+    match greet(&path).await {
         Ok(channel) => Ok(Some(channel)),
-        // A daemon that was killed answers the first connection and not the second.
+        // A daemon that was killed takes a connection until its last thread has ended, and then drops it unread.
         Err(_) if UnixStream::connect(&path).await.is_err_and(|error| is_nobody(&error)) => Ok(None),
         Err(source) => Err(LaunchError::Greeting { path, source }),
     }
+}
+
+/// A connection by which a daemon has answered.
+async fn greet(path: &Path) -> Result<Channel, GreetingError> {
+    let path = path.to_owned();
+    let connector = tower::service_fn(move |_: Uri| {
+        let path = path.clone();
+        async move { UnixStream::connect(path).await.map(TokioIo::new) }
+    });
+    let greeted = async {
+        let endpoint = Endpoint::from_static("http://buildfleet.invalid");
+        let channel = endpoint.connect_with_connector(connector).await.map_err(GreetingError::Connect)?;
+        FleetClient::new(channel.clone()).version(VersionRequest {}).await.map_err(GreetingError::Ask)?;
+        Ok(channel)
+    };
+    timeout(GREETING, greeted).await.unwrap_or(Err(GreetingError::Late))
 }
 
 fn is_nobody(error: &io::Error) -> bool {

@@ -121,6 +121,24 @@ async fn of_many_that_start_a_daemon_at_once_all_reach_the_same() {
     gone(daemon).await;
 }
 
+/// The socket of a process takes connections until the last of its threads has ended.
+#[tokio::test]
+async fn a_daemon_that_is_killed_while_it_is_greeted_is_none() {
+    let home = Home::new();
+    fs::create_dir(home.settings.runtime_dir()).unwrap();
+    fs::set_permissions(home.settings.runtime_dir(), fs::Permissions::from_mode(0o700)).unwrap();
+    let listener = tokio::net::UnixListener::bind(home.settings.control_socket()).unwrap();
+    let dies = async move {
+        // The probe, and what is greeted: neither is read from.
+        let first = listener.accept().await.unwrap();
+        let second = listener.accept().await.unwrap();
+        sleep(Duration::from_millis(50)).await;
+        drop((listener, first, second));
+    };
+    let (daemon, ()) = tokio::join!(launch::connect(&home.settings), dies);
+    assert!(daemon.unwrap().is_none());
+}
+
 #[tokio::test]
 async fn a_second_daemon_is_an_error_by_hand_and_none_on_demand() {
     let home = Home::new();
