@@ -203,8 +203,7 @@ cni_config() { # cni_config DIR SUBNET BRIDGE
   cat <<END
 {"cniVersion": "1.0.0", "name": "buildfleet", "plugins": [
   {"type": "bridge", "bridge": "$3", "isGateway": true, "ipam": {"type": "host-local", "dataDir": "$1/ipam",
-    "ranges": [[{"subnet": "$2"}]], "routes": [{"dst": "0.0.0.0/0"}]}},
-  {"type": "portmap", "capabilities": {"portMappings": true}}]}
+    "ranges": [[{"subnet": "$2"}]], "routes": [{"dst": "0.0.0.0/0"}]}}]}
 END
 }
 

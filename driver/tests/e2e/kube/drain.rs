@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use crate::support::builder::Builder;
+use crate::support::call::Running;
 use crate::support::clock::{seconds, wait_for};
 use crate::support::contexts::BEGINS;
 use crate::support::scene::Scene;
@@ -13,8 +14,8 @@ const GONE: std::time::Duration = seconds(15);
 /// Builds of both clients, which begin before `order` is given to the pod and end after it.
 pub(crate) fn builds_outlive(scene: &Scene, builder: &Builder<'_>, order: impl FnOnce(&str)) {
     // One project, so that one pod has both.
-    let slow = scene.contexts().slow("slow", 20);
-    let builds = [builder.buildctl(&slow, "").start(), builder.buildx(&slow, "").start()];
+    let slow = scene.contexts().slow("slow", 25);
+    let mut builds = [builder.buildctl(&slow, "").start(), builder.buildx(&slow, "").start()];
     for build in &builds {
         build.says(BEGINS);
     }
@@ -29,7 +30,7 @@ pub(crate) fn builds_outlive(scene: &Scene, builder: &Builder<'_>, order: impl F
     order(pod);
     let is_going = || !scene.namespace().pod(pod)["metadata"]["deletionTimestamp"].is_null();
     wait_for("the pod's order to go", seconds(15), || is_going().then_some(()));
-    assert!(ordered.elapsed() < seconds(18), "the builds may have ended before the pod was told to go");
+    assert!(builds.iter_mut().all(Running::runs), "a build ended before the pod was told to go");
     for build in builds {
         let built = build.end().succeeded();
         println!("{pod}: built {:?} after the order", built.ended - ordered);
@@ -52,7 +53,7 @@ fn builds_outlive_the_deletion_of_their_pod_privileged_and_rootless() {
             scene.namespace().kubectl("delete pod --wait=false").arg(pod).succeeds();
             // The next one does not wait for the old pod.
             let built = builder.buildctl(&scene.contexts().hello(), "").succeeds().says("machine: x86_64");
-            assert!(built.took < seconds(15), "{built}");
+            assert!(scene.namespace().pods().iter().any(|there| there == pod), "{built}");
         });
         builder.has_ready(1);
     }

@@ -128,11 +128,20 @@ fn a_build_on_a_silent_pod_is_begun_anew_on_another_in_time() {
         let builds = |pod: &serde_json::Value| pod["Builds"].as_u64().is_some_and(|builds| builds > 0);
         let pod = builder.pods().into_iter().find(builds).expect("a pod builds");
         let pod = pod["Name"].as_str().expect("a name");
-        let since = if transport == "exec" { freeze(&scene, pod).1 } else { cut_off(&scene, pod) };
+        let (frozen, since) = if transport == "exec" {
+            let (frozen, since) = freeze(&scene, pod);
+            (Some(frozen), since)
+        } else {
+            (None, cut_off(&scene, pod))
+        };
         build.says("starting again on another pod of");
         println!("{transport}, begun anew: told after {:?}", since.elapsed());
         assert!(since.elapsed() < TOLD, "told after {:?}", since.elapsed());
         build.end().succeeded().says(&format!("pod {pod} on node-")).says("has not answered for");
+        // So that it can end.
+        if let Some(frozen) = frozen {
+            kill(frozen, Signal::SIGCONT).expect("the pod's buildkitd runs");
+        }
         builder.remove();
     }
 }
@@ -188,11 +197,13 @@ fn a_pod_without_time_to_breathe_is_not_taken_for_dead() {
     let busy =
         "RUN for i in 1 2 3 4 5 6; do (timeout 12 sh -c 'while :; do :; done' &) ; done; sleep 13; echo survived\n";
     let busy = scene.contexts().with("busy", busy);
-    for transport in ["exec", "port-forward", "pod-ip"] {
+    let builders = ["exec", "port-forward", "pod-ip"].map(|transport| {
         let opts =
             format!("namespace={},transport={transport},limits.cpu=200m,requests.cpu=10m", scene.namespace().name());
-        let builder = scene.create(transport, &format!("--driver kubernetes --driver-opt {opts} --bootstrap"));
-        builder.buildctl(&busy, "").succeeds().says("survived");
-        builder.remove();
+        scene.create(transport, &format!("--driver kubernetes --driver-opt {opts} --bootstrap"))
+    });
+    let builds = [0, 1, 2].map(|which| builders[which].buildctl(&busy, "").start());
+    for build in builds {
+        build.end().succeeded().says("survived");
     }
 }

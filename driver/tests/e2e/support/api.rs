@@ -12,8 +12,8 @@ use tokio::runtime::{Builder, Runtime};
 use super::clock::seconds;
 use super::tools::cluster;
 
-/// Names are all that is wanted of lists.
-const NAMES: &str = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
+/// All that is wanted of lists.
+const METADATA: &str = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
 
 /// A connection that all tests of this process share.
 pub(crate) struct Api {
@@ -54,14 +54,14 @@ impl Api {
         self.ask(Request::delete(path).body(Vec::new()).expect("a path"));
     }
 
-    /// The names of what each of the lists has.
-    pub(crate) fn names(&self, lists: &[String]) -> Vec<Vec<String>> {
+    /// The `metadata` of what each of the lists has.
+    pub(crate) fn lists(&self, lists: &[String]) -> Vec<Vec<Value>> {
         self.runtime.block_on(join_all(lists.iter().map(|path| async move {
-            let request = Request::get(path).header("accept", NAMES).body(Vec::new()).expect("a path");
-            let found = self.answered(request).await.unwrap_or_else(|| panic!("there is no list {path}"));
-            // An empty list of names has none.
-            let items = found["items"].as_array().map(Vec::as_slice).unwrap_or_default();
-            items.iter().map(|item| item["metadata"]["name"].as_str().expect("a name").to_owned()).collect()
+            let request = Request::get(path).header("accept", METADATA).body(Vec::new()).expect("a path");
+            let mut found = self.answered(request).await.unwrap_or_else(|| panic!("there is no list {path}"));
+            // An empty list has no items.
+            let items = found["items"].as_array_mut().map(std::mem::take).unwrap_or_default();
+            items.into_iter().map(|mut item| item["metadata"].take()).collect()
         })))
     }
 

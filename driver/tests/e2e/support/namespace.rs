@@ -11,9 +11,10 @@ use super::processes;
 use super::tools::{Cluster, cluster};
 
 /// All kinds that a builder could leave behind: what `kubectl` calls one, and where they are listed.
-const KINDS: [(&str, &str, &str); 10] = [
+const KINDS: [(&str, &str, &str); 11] = [
     ("deployment", "apis/apps/v1", "deployments"),
     ("statefulset", "apis/apps/v1", "statefulsets"),
+    ("job", "apis/batch/v1", "jobs"),
     ("replicaset", "apis/apps/v1", "replicasets"),
     ("pod", "api/v1", "pods"),
     ("service", "api/v1", "services"),
@@ -26,6 +27,10 @@ const KINDS: [(&str, &str, &str); 10] = [
 
 /// What each namespace has from its beginning.
 const OF_THE_CLUSTER: [&str; 2] = ["configmap/kube-root-ca.crt", "serviceaccount/default"];
+
+fn name_in(metadata: &Value) -> String {
+    metadata["name"].as_str().expect("a name").to_owned()
+}
 
 /// A namespace that exists.
 #[derive(Debug)]
@@ -68,28 +73,29 @@ impl Namespace {
 
     /// `kind/name` of each object, without what the cluster itself puts into every namespace.
     pub(crate) fn objects(&self) -> Vec<String> {
-        let names = api().names(&KINDS.map(|(_, group, list)| self.path(group, list)));
-        let all = KINDS
-            .iter()
-            .zip(names)
-            .flat_map(|((kind, ..), names)| names.into_iter().map(move |name| format!("{kind}/{name}")));
-        all.filter(|name| !OF_THE_CLUSTER.contains(&name.as_str())).collect()
+        self.with_metadata().into_iter().map(|(name, _)| name).collect()
     }
 
-    /// Nothing is there, or is on its way out: a pod may take its time.
+    fn with_metadata(&self) -> Vec<(String, Value)> {
+        let lists = api().lists(&KINDS.map(|(_, group, list)| self.path(group, list)));
+        let all = KINDS.iter().zip(lists).flat_map(|((kind, ..), list)| {
+            list.into_iter().map(move |metadata| (format!("{kind}/{}", name_in(&metadata)), metadata))
+        });
+        all.filter(|(name, _)| !OF_THE_CLUSTER.contains(&name.as_str())).collect()
+    }
+
+    /// Nothing is there, or is on its way out: a pod may take its time, and the cluster collects what was somebody's.
     pub(crate) fn empties(&self) {
-        // A claim stays as long as its pod.
-        let goes = |name: &String| !["pod/", "persistentvolumeclaim/"].iter().any(|kind| name.starts_with(kind));
-        let kept: Vec<String> = self.objects().into_iter().filter(goes).collect();
-        // The Deployment's own ReplicaSet is collected a moment later.
-        let kept: Vec<&String> = kept.iter().filter(|name| !name.starts_with("replicaset")).collect();
+        let goes = |metadata: &Value| metadata.get("deletionTimestamp").or(metadata.get("ownerReferences")).is_some();
+        let kept = self.with_metadata().into_iter().filter(|(_, metadata)| !goes(metadata));
+        let kept: Vec<String> = kept.map(|(name, _)| name).collect();
         assert!(kept.is_empty(), "objects are left: {kept:?}");
         wait_for("the end of the pods", seconds(45), || self.objects().is_empty().then_some(()));
     }
 
     /// Names of the pods, oldest state of the API server or not.
     pub(crate) fn pods(&self) -> Vec<String> {
-        api().names(&[self.path("api/v1", "pods")]).remove(0)
+        api().lists(&[self.path("api/v1", "pods")]).remove(0).iter().map(name_in).collect()
     }
 
     pub(crate) fn pod(&self, name: &str) -> Value {

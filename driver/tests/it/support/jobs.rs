@@ -101,7 +101,7 @@ impl FakeJobs {
         self.with(|script| script.context.clone())
     }
 
-    /// Whether the context was told to be whole, as soon as that is known.
+    /// Whether the context was told to be whole, as soon as that is known. A client may be gone before its call is read.
     pub(crate) async fn whole(&self) -> bool {
         for _ in 0..1000 {
             if let Some(whole) = self.with(|script| script.whole) {
@@ -109,7 +109,8 @@ impl FakeJobs {
             }
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
         }
-        panic!("nothing was heard of the context's end");
+        assert!(self.asked().is_empty(), "nothing was heard of the context's end");
+        false
     }
 
     /// Waits until a call was made.

@@ -15,8 +15,11 @@ use crate::backend::kubernetes::dial;
 use crate::builder::PodName;
 use crate::manifest::{CONTEXT_CONTAINER, receive_context};
 
-/// A block is held in the pod's memory as a whole.
+/// A block is held in the pod's memory as a whole, and each costs the pod a process of `dd`.
 const BLOCK_MAX: usize = 1 << 20;
+
+/// So many pieces make one block if they are there: some clients send 32 KiB at a time.
+const TOGETHER: usize = BLOCK_MAX / (32 << 10);
 
 /// How long `tar` may take for what is still on the way when all was sent.
 const UNPACK: Duration = Duration::from_secs(300);
@@ -89,9 +92,10 @@ async fn send(
     events: &Events,
 ) -> Result<u64, Broken> {
     let (mut sent, mut told) = (0, Instant::now());
-    while let Some(piece) = context.next().await {
-        let piece = piece.map_err(|_| Broken::Off)?;
-        for block in piece.chunks(BLOCK_MAX) {
+    let mut context = context.ready_chunks(TOGETHER);
+    while let Some(pieces) = context.next().await {
+        let pieces: Vec<Bytes> = pieces.into_iter().collect::<Result<_, _>>().map_err(|_| Broken::Off)?;
+        for block in pieces.concat().chunks(BLOCK_MAX) {
             input.write_all(format!("{}\n", block.len()).as_bytes()).await?;
             input.write_all(block).await?;
             input.flush().await?;
