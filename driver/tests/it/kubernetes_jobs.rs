@@ -1,6 +1,7 @@
 //! Builds as Jobs against an API server made for tests: what is made in which order, what is told, and what is left.
 
 use std::collections::BTreeMap;
+use std::task::Poll;
 use std::time::Duration;
 
 use buildfleet::backend::ApplyError;
@@ -259,15 +260,23 @@ async fn a_context_is_handed_to_the_pod_that_waits_for_it_and_detached_is_the_en
         until_watched(&server).await;
         server.put("pods", pod(&preparing(&json!({"running": {}}))));
     };
-    let pieces = ["one", "three"].map(|piece| Ok(Bytes::from(piece)));
-    let context = futures::stream::iter(pieces).boxed();
-    let running = run(&server, Wanted { detach: true, ..wanted("", build) }, context);
+    // What is there together is one block; nothing is waited for.
+    let pieces = [Some("one"), Some("two"), None, Some("three")];
+    let mut pieces = pieces.map(|piece| piece.map(|piece| Ok(Bytes::from(piece)))).into_iter();
+    let context = futures::stream::poll_fn(move |cx| match pieces.next() {
+        Some(None) => {
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        }
+        piece => Poll::Ready(piece.flatten()),
+    });
+    let running = run(&server, Wanted { detach: true, ..wanted("", build) }, context.boxed());
     let ((told, ended), ()) = tokio::join!(running, pod_comes);
     ended.unwrap();
-    assert!(told.contains(&JobEvent::Uploaded(8)), "{told:?}");
+    assert!(told.contains(&JobEvent::Uploaded(11)), "{told:?}");
     assert!(!told.iter().any(|event| matches!(event, JobEvent::End(_))), "{told:?}");
     let (received, executed) = server.state(|state| (state.received.clone(), state.executed.clone()));
-    assert_eq!(String::from_utf8(received).unwrap(), "3\none5\nthree0\n");
+    assert_eq!(String::from_utf8(received).unwrap(), "6\nonetwo5\nthree0\n");
     assert!(executed[0].starts_with("container=context "), "{executed:?}");
     assert_eq!(names(&server, "jobs"), ["build"]);
 }
