@@ -6,8 +6,8 @@
 //! ```text
 //! cargo test --features e2e --test e2e --no-run
 //! scripts/package --profile dev
-//! scripts/cluster sh cargo test --offline --features e2e --test e2e -- --skip quiet:: --test-threads=4
-//! scripts/cluster sh cargo test --offline --features e2e --test e2e -- quiet:: --test-threads=2
+//! scripts/cluster sh cargo test --offline --features e2e --test e2e -- --skip quiet:: --test-threads=5
+//! scripts/cluster sh cargo test --offline --features e2e --test e2e -- quiet:: --test-threads=3
 //! ```
 //!
 //! A program or cluster that is missing fails a test; none is skipped.

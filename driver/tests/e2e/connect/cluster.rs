@@ -105,7 +105,7 @@ fn pods_behind_a_service_are_used_by_mtls_with_the_documented_rights_alone() {
     build.says(BEGINS);
     let busy = builder.busy_pods().remove(0);
     // The account may not.
-    scene.namespace().kubectl("delete pod --force --grace-period=0").arg(&busy).succeeds();
+    scene.namespace().kill(&busy);
     build.end().succeeded().says(&busy);
     builder.has_ready(2);
 

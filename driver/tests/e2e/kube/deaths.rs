@@ -15,7 +15,7 @@ fn survives_kills(scene: &Scene, builder: &Builder<'_>, lane: usize, kills: usiz
         let build = build.within(seconds(60)).start();
         build.says(BEGINS);
         let pod = builder.busy_pods().remove(0);
-        scene.namespace().kubectl("delete pod --force --grace-period=0").arg(&pod).succeeds();
+        scene.namespace().kill(&pod);
         build.end().succeeded().says(&pod);
     }
 }

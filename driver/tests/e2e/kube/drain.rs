@@ -14,7 +14,7 @@ const GONE: std::time::Duration = seconds(15);
 /// Builds of both clients, which begin before `order` is given to the pod and end after it.
 pub(crate) fn builds_outlive(scene: &Scene, builder: &Builder<'_>, order: impl FnOnce(&str)) {
     // One project, so that one pod has both.
-    let slow = scene.contexts().slow("slow", 25);
+    let slow = scene.contexts().slow("slow", 20);
     let mut builds = [builder.buildctl(&slow, "").start(), builder.buildx(&slow, "").start()];
     for build in &builds {
         build.says(BEGINS);

@@ -54,7 +54,7 @@ fn a_pod_that_is_deleted_by_force_is_named_too() {
         let builder = scene.create(name, &format!("--driver kubernetes --driver-opt {opts} --bootstrap"));
         each_client(&scene, &builder, |pod, build| {
             let deleted = Instant::now();
-            scene.namespace().kubectl("delete pod --force --grace-period=0").arg(pod).succeeds();
+            scene.namespace().kill(pod);
             let failed = build.end().failed();
             println!("{pod}, {transport}: told {:?} after the forced deletion", failed.ended - deleted);
             assert!(failed.ended < deleted + TOLD, "told {:?} after the deletion: {failed}", failed.ended - deleted);
