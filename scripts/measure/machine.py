@@ -31,7 +31,9 @@ def timed(*words, **options):
 
 
 def core_seconds(process):
-    """Of a process in user and kernel mode since its start, without what its children used."""
+    """Of a process in user and kernel mode since its start, without what its children used; none for no process."""
+    if not process:
+        return 0
     fields = pathlib.Path(f"/proc/{process.pid}/stat").read_text().rsplit(")", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 

@@ -19,7 +19,7 @@ use tonic::transport::{Channel, Endpoint, Uri};
 use crate::settings::Settings;
 use crate::socket::{DirectoryError, private_directory};
 
-/// How long a started daemon may take until it answers.
+/// How long a daemon may take until it answers, also one that systemd starts when its socket is used.
 const START: Duration = Duration::from_secs(10);
 
 /// The pause between two tries to connect.
@@ -27,9 +27,6 @@ const PAUSE: Duration = Duration::from_millis(20);
 
 /// The pause before another daemon is started, when the last one found that one runs already.
 const AGAIN: Duration = Duration::from_millis(500);
-
-/// How long the greeting on an open socket may take. Where systemd holds the socket, a daemon starts meanwhile.
-const GREETING: Duration = START;
 
 /// How much of a dead daemon's log is shown.
 const LAST_WORDS: usize = 10;
@@ -44,7 +41,7 @@ pub enum GreetingError {
     Connect(#[source] tonic::transport::Error),
     #[error("failed to ask for its version: {}", .0.message())]
     Ask(Status),
-    #[error("it did not answer within {} s", GREETING.as_secs())]
+    #[error("it did not answer within {} s", START.as_secs())]
     Late,
 }
 
@@ -134,7 +131,7 @@ async fn greet(path: &Path) -> Result<Channel, GreetingError> {
         FleetClient::new(channel.clone()).version(VersionRequest {}).await.map_err(GreetingError::Ask)?;
         Ok(channel)
     };
-    timeout(GREETING, greeted).await.unwrap_or(Err(GreetingError::Late))
+    timeout(START, greeted).await.unwrap_or(Err(GreetingError::Late))
 }
 
 fn is_nobody(error: &io::Error) -> bool {

@@ -55,10 +55,10 @@ impl Judge {
     }
 
     /// For how long a check is left open: until the judgement, after which its answer does not matter.
-    const fn patience(self) -> Duration {
+    fn patience(self) -> Duration {
         match self {
             Self::Kernel => Duration::from_secs(3),
-            Self::Ourselves | Self::Nobody => TICK.saturating_mul(STUCK + 1),
+            Self::Ourselves | Self::Nobody => TICK * (STUCK + 1),
         }
     }
 }
@@ -94,8 +94,7 @@ pub(super) async fn noticed(upstream: &Upstream) {
                 }
                 if *held.borrow() > 0 {
                     for (number, requests) in upstream.in_use() {
-                        let first = unanswered.insert(number);
-                        if first || judge == Judge::Kernel {
+                        if unanswered.insert(number) || judge == Judge::Kernel {
                             checks.push(check(number, requests, judge.patience()));
                         }
                     }

@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use buildfleet::daemon::launch::{self, LaunchError, connect_or_start_program};
+use buildfleet::socket::private_directory;
 use buildfleet_proto::buildkit::InfoRequest;
 use buildfleet_proto::fleet::fleet_client::FleetClient;
 use buildfleet_proto::fleet::{CreateRequest, ListRequest, ListResponse, ShutdownRequest, VersionRequest};
@@ -125,13 +126,13 @@ async fn of_many_that_start_a_daemon_at_once_all_reach_the_same() {
 #[tokio::test]
 async fn a_daemon_that_is_killed_while_it_is_greeted_is_none() {
     let home = Home::new();
-    fs::create_dir(home.settings.runtime_dir()).unwrap();
-    fs::set_permissions(home.settings.runtime_dir(), fs::Permissions::from_mode(0o700)).unwrap();
+    private_directory(home.settings.runtime_dir()).unwrap();
     let listener = tokio::net::UnixListener::bind(home.settings.control_socket()).unwrap();
     let dies = async move {
         // The probe, and what is greeted: neither is read from.
         let first = listener.accept().await.unwrap();
         let second = listener.accept().await.unwrap();
+        // A process that another test starts has the listener until it runs.
         sleep(Duration::from_millis(50)).await;
         drop((listener, first, second));
     };
@@ -231,8 +232,7 @@ async fn a_first_signal_drains_and_a_second_one_aborts() {
 #[tokio::test]
 async fn a_socket_that_systemd_made_is_served_and_left_in_place() {
     let home = Home::new();
-    fs::create_dir(home.settings.runtime_dir()).unwrap();
-    fs::set_permissions(home.settings.runtime_dir(), fs::Permissions::from_mode(0o700)).unwrap();
+    private_directory(home.settings.runtime_dir()).unwrap();
     let path = home.settings.control_socket();
     let listener = UnixListener::bind(&path).unwrap();
     // As systemd hands it over: file descriptor 3, for this process.

@@ -3,6 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Mutex, PoisonError};
@@ -15,8 +16,8 @@ const PLUGIN: &str = env!("CARGO_BIN_EXE_docker-buildfleet");
 
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// A program that is started inherits, until it runs, what other threads have open for writing; and what is open for writing
-/// cannot be started.
+/// A program that is started inherits, until it runs, what other threads have open: what is open for writing cannot be
+/// started, and a socket that is closed here still takes connections.
 static WRITES_OR_STARTS: Mutex<()> = Mutex::new(());
 
 /// Says who it is, then its arguments and its environment as they came.
@@ -134,6 +135,12 @@ pub(crate) fn start(mut command: Command) -> Child {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let _alone = WRITES_OR_STARTS.lock().unwrap_or_else(PoisonError::into_inner);
     command.spawn().expect("it can be started")
+}
+
+/// For good: no program that is being started has it.
+pub(crate) fn close(socket: UnixListener) {
+    let _alone = WRITES_OR_STARTS.lock().unwrap_or_else(PoisonError::into_inner);
+    drop(socket);
 }
 
 /// What a program has said.

@@ -80,7 +80,7 @@ fn a_buildkitd_that_is_killed_in_its_pod_is_named_with_its_signal() {
 }
 
 /// At the same time, because most of it is waiting for pods to come back.
-fn over_each_transport(scene: &Scene, opts: &str, test: impl Fn(&Builder<'_>, &str) + Sync) {
+pub(super) fn over_each_transport(scene: &Scene, opts: &str, test: impl Fn(&Builder<'_>, &str) + Sync) {
     let namespace = scene.namespace().name();
     std::thread::scope(|threads| {
         for (name, transport) in [("by-exec", "exec"), ("by-port-forward", "port-forward"), ("by-pod-ip", "pod-ip")] {

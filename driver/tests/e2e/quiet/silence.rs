@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use super::deaths::over_each_transport;
 use crate::support::builder::Builder;
 use crate::support::call::{Call, Outcome, Running};
 use crate::support::clock::seconds;
@@ -125,14 +126,12 @@ fn a_build_on_a_silent_pod_is_begun_anew_on_another_in_time() {
         let builder = scene.create(transport, &format!("--driver kubernetes --driver-opt {opts} --bootstrap"));
         builder.has_ready(2);
         let build = begun(&scene, &builder, true, 8);
-        let builds = |pod: &serde_json::Value| pod["Builds"].as_u64().is_some_and(|builds| builds > 0);
-        let pod = builder.pods().into_iter().find(builds).expect("a pod builds");
-        let pod = pod["Name"].as_str().expect("a name");
+        let pod = builder.busy_pods().remove(0);
         let (frozen, since) = if transport == "exec" {
-            let (frozen, since) = freeze(&scene, pod);
+            let (frozen, since) = freeze(&scene, &pod);
             (Some(frozen), since)
         } else {
-            (None, cut_off(&scene, pod))
+            (None, cut_off(&scene, &pod))
         };
         build.says("starting again on another pod of");
         println!("{transport}, begun anew: told after {:?}", since.elapsed());
@@ -197,13 +196,7 @@ fn a_pod_without_time_to_breathe_is_not_taken_for_dead() {
     let busy =
         "RUN for i in 1 2 3 4 5 6; do (timeout 12 sh -c 'while :; do :; done' &) ; done; sleep 13; echo survived\n";
     let busy = scene.contexts().with("busy", busy);
-    let builders = ["exec", "port-forward", "pod-ip"].map(|transport| {
-        let opts =
-            format!("namespace={},transport={transport},limits.cpu=200m,requests.cpu=10m", scene.namespace().name());
-        scene.create(transport, &format!("--driver kubernetes --driver-opt {opts} --bootstrap"))
+    over_each_transport(&scene, "limits.cpu=200m,requests.cpu=10m", |builder, _| {
+        builder.buildctl(&busy, "").succeeds().says("survived");
     });
-    let builds = [0, 1, 2].map(|which| builders[which].buildctl(&busy, "").start());
-    for build in builds {
-        build.end().succeeded().says("survived");
-    }
 }

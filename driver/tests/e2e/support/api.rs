@@ -50,8 +50,9 @@ impl Api {
         assert!(made.is_some(), "there is no {path}");
     }
 
-    pub(crate) fn delete(&self, path: &str) {
-        self.ask(Request::delete(path).body(Vec::new()).expect("a path"));
+    /// Nothing when there is no such object.
+    pub(crate) fn delete(&self, path: &str) -> Option<Value> {
+        self.ask(Request::delete(path).body(Vec::new()).expect("a path"))
     }
 
     /// The `metadata` of what each of the lists has.
