@@ -27,7 +27,8 @@ use crate::wire;
 const TICK: Duration = Duration::from_millis(200);
 
 /// So many ticks in a row without a byte, and with a check that waits for its answer, and the pod is given up. Ticks are
-/// counted instead of time, so that a daemon that was stopped itself for a while hears first what has come meanwhile.
+/// counted instead of time, and those that were missed are not, so that a daemon that was stopped itself for a while hears
+/// first what has come meanwhile. One that is only late keeps to the beat, or each tick's delay would add to the others'.
 const SILENT: u32 = 10;
 
 /// So many ticks may a check on the connection for calls wait, whatever is heard on the others: what is between may have
@@ -71,7 +72,7 @@ pub(super) async fn noticed(upstream: &Upstream) {
     }
     let mut held = upstream.held().subscribe();
     let mut ticks = tokio::time::interval(TICK);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut checks = FuturesUnordered::new();
     let mut unanswered = BTreeSet::new();
     let (mut last, mut silent, mut stuck) = (upstream.pulse().last(), 0, 0);

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{
     AppArmorProfile, Container, ContainerPort, EnvVar, ExecAction, KeyToPath, LocalObjectReference, PodSpec,
-    PodTemplateSpec, Probe, ResourceRequirements, SeccompProfile, SecretVolumeSource, SecurityContext, Toleration,
-    TopologySpreadConstraint, Volume, VolumeMount,
+    PodTemplateSpec, Probe, ResourceRequirements, SeccompProfile, SecretVolumeSource, SecurityContext, TCPSocketAction,
+    Toleration, TopologySpreadConstraint, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::builder::{BuildkitdConfig, Node};
 use crate::options::{self, KubernetesOptions, Resources};
@@ -167,14 +168,26 @@ fn is_flag(argument: &str, name: &str) -> bool {
 }
 
 /// Readiness for those who look at the pod by Kubernetes' means (`kubectl rollout`, disruption budgets): the daemon asks
-/// by itself and does not wait for it.
+/// by itself and does not wait for it. A minute of failures in a row makes a builder unready, and even that only in the
+/// eyes of Kubernetes.
 ///
 /// There is no liveness and no startup probe. Both kill a container that answers late, and a builder answers late when it
-/// is busy (garden-io/garden#5779); when `buildkitd` dies, the container ends without being asked. Each probe starts a
-/// process in the pod, some 50 ms: every five seconds that is one percent of a core. The first probe mostly comes too
-/// early, so a longer period would leave a pod that works unready for as long. Twelve failures in a row, a minute, make a
-/// builder unready, and even that only in the eyes of Kubernetes.
+/// is busy (garden-io/garden#5779); when `buildkitd` dies, the container ends without being asked.
 fn readiness(options: &KubernetesOptions) -> Probe {
+    // `buildkitd` listens when all else is done (`cmd/buildkitd/main.go`), and a connection that ends without a byte is
+    // nothing to it: the kubelet can ask often, and the pod does nothing for it.
+    if options.transport.needs_tls() {
+        return Probe {
+            tcp_socket: Some(TCPSocketAction { port: IntOrString::Int(i32::from(TLS_PORT)), host: None }),
+            // Later than the daemon mostly has its connection: a rollout takes the old pod when Kubernetes has the new one.
+            initial_delay_seconds: Some(3),
+            period_seconds: Some(2),
+            failure_threshold: Some(30),
+            ..Probe::default()
+        };
+    }
+    // Each starts a process in the pod, some 50 ms: every five seconds that is one percent of a core. The first mostly
+    // comes too early, so a longer period would leave a pod that works unready for as long.
     let command = ["buildctl", "--addr", unix_address(options), "debug", "workers"];
     Probe {
         exec: Some(ExecAction { command: Some(command.map(str::to_owned).to_vec()) }),

@@ -22,6 +22,7 @@ mod port;
 mod steps;
 mod ways;
 
+use ladder::{Reached, Routed};
 pub(super) use port::{Door, PortDialer};
 use steps::Steps;
 
@@ -102,7 +103,7 @@ impl Dialer {
         pod: &PodName,
         address: Option<IpAddr>,
     ) -> Result<Dialed, DialError> {
-        let way = |transport| ways::open(transport, cluster, target, &self.identity, pod, address);
+        let way = |way, routed| ways::open(way, cluster, target, &self.identity, pod, address, routed);
         climb(&self.steps, pod, address, way).await
     }
 
@@ -114,7 +115,8 @@ impl Dialer {
         pod: &PodName,
         address: Option<IpAddr>,
     ) -> Vec<Tried> {
-        try_each(self.steps.each(), |way| ways::open(way, cluster, target, &self.identity, pod, address)).await
+        let way = |way, routed| ways::open(way, cluster, target, &self.identity, pod, address, routed);
+        try_each(self.steps.each(), way).await
     }
 }
 
@@ -123,14 +125,16 @@ async fn climb<F>(
     steps: &Steps,
     pod: &PodName,
     address: Option<IpAddr>,
-    open: impl Fn(Transport) -> F,
+    open: impl Fn(Transport, Routed) -> F,
 ) -> Result<Dialed, DialError>
 where
     F: Future<Output = Result<Stream, Failure>>,
 {
     match ladder::climb(&steps.now(address.is_some()), open).await {
-        Ok((transport, stream)) => {
-            steps.worked(transport);
+        Ok(Reached { way: transport, stream, by_chance }) => {
+            if !by_chance {
+                steps.worked(transport);
+            }
             tracing::debug!(%pod, %transport, "connected");
             Ok(Dialed { stream, transport })
         }
@@ -138,13 +142,13 @@ where
     }
 }
 
-async fn try_each<F>(ways: Vec<Transport>, open: impl Fn(Transport) -> F) -> Vec<Tried>
+async fn try_each<F>(ways: Vec<Transport>, open: impl Fn(Transport, Routed) -> F) -> Vec<Tried>
 where
     F: Future<Output = Result<Stream, Failure>>,
 {
     let mut tried = Vec::new();
     for way in ways {
-        tried.push(try_one(way, open(way)).await);
+        tried.push(try_one(way, open(way, Routed::default())).await);
     }
     tried
 }

@@ -69,7 +69,8 @@ fn builds_outlive_a_node_with_fewer_replicas() {
     let builder = kube(&scene, ",replicas=2");
     builder.has_ready(2);
     builds_outlive(&scene, &builder, |pod| {
-        // Kubernetes would choose the idle one, or any.
+        // Kubernetes would choose the idle one, or any; and before what is said here, one that it has not found ready.
+        scene.namespace().kubectl("wait --for=condition=Ready pods --all --timeout=30s").succeeds();
         let first = "controller.kubernetes.io/pod-deletion-cost=-1";
         scene.namespace().kubectl("annotate pod").arg(pod).arg(first).succeeds();
         let namespace = scene.namespace().name();
@@ -88,7 +89,7 @@ fn builds_outlive_a_rollout() {
         // At no time is there no pod for a new build.
         wait_for("the new pod", seconds(15), || {
             let ready = builder.ready_pods();
-            assert!(!ready.is_empty());
+            assert!(!ready.is_empty(), "{:#?}", builder.pods());
             ready.iter().any(|ready| ready != pod).then_some(())
         });
         let built = builder.buildctl(&scene.contexts().hello(), "").succeeds().says("machine: x86_64");

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::steps::Steps;
-use super::{Failure, Stream, Tried, climb, try_each, ways};
+use super::{Failure, Routed, Stream, Tried, climb, try_each, ways};
 use crate::backend::kubernetes::client::Cluster;
 use crate::backend::remote::tls;
 use crate::backend::{BoxError, DialError, Dialed, Transport};
@@ -42,12 +42,12 @@ impl PortDialer {
         pod: &PodName,
         door: &Door,
     ) -> Result<Dialed, DialError> {
-        climb(&self.steps, pod, door.address, |way| self.open(way, cluster, pod, door)).await
+        climb(&self.steps, pod, door.address, |way, routed| self.open(way, cluster, pod, door, routed)).await
     }
 
     /// As [`super::Dialer::try_each`].
     pub(in super::super) async fn try_each(&self, cluster: &Cluster, pod: &PodName, door: &Door) -> Vec<Tried> {
-        try_each(self.steps.each(), |way| self.open(way, cluster, pod, door)).await
+        try_each(self.steps.each(), |way, routed| self.open(way, cluster, pod, door, routed)).await
     }
 
     async fn open(
@@ -56,6 +56,7 @@ impl PortDialer {
         cluster: &Cluster,
         pod: &PodName,
         Door { address, port }: &Door,
+        routed: Routed,
     ) -> Result<Stream, Failure> {
         // Read at each dial, so that renewed certificates need no restart.
         let no_files = || other("the driver options have no `cacert`, and a port of a pod is spoken to by TLS alone");
@@ -63,7 +64,7 @@ impl PortDialer {
         let (connector, name) = tls::connector(files, &self.service).await.map_err(other)?;
         match (way, address) {
             (Transport::PodIp, Some(address)) => {
-                ways::handshake(&connector, name, ways::pod_ip(*address, *port).await?, *port).await
+                ways::handshake(&connector, name, ways::pod_ip(*address, *port, &routed).await?, *port).await
             }
             (Transport::PodIp, None) => Err(Failure::Other("the pod has no address yet".into())),
             _ => {

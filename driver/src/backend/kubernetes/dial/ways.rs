@@ -13,7 +13,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
 
 use super::identity::Identity;
-use super::{Failure, Stream};
+use super::{Failure, Routed, Stream};
 use crate::backend::kubernetes::channel::{ChannelStream, WebSocket, Wire};
 use crate::backend::kubernetes::client::{Cluster, Connection};
 use crate::backend::kubernetes::errors::{RequestError, ask};
@@ -35,6 +35,7 @@ pub(super) async fn open(
     identity: &Identity,
     pod: &PodName,
     address: Option<IpAddr>,
+    routed: Routed,
 ) -> Result<Stream, Failure> {
     let connection = cluster.connection().await.map_err(|error| Failure::Other(error.into()))?;
     let opened = match transport {
@@ -48,7 +49,7 @@ pub(super) async fn open(
                 return Err(Failure::Other("the pod has no address yet".into()));
             };
             let secured = Secured { connection: &connection, target, identity };
-            secured.open(|| pod_ip(address, TLS_PORT)).await
+            secured.open(|| pod_ip(address, TLS_PORT, &routed)).await
         }
         Transport::Ssh | Transport::Container | Transport::Unix | Transport::Tcp => {
             Err(Failure::Other("no way into a pod".into()))
@@ -117,9 +118,12 @@ fn handshake_failure(error: io::Error, port: u16) -> Failure {
     Failure::Other(error.into())
 }
 
-pub(super) async fn pod_ip(address: IpAddr, port: u16) -> Result<TcpStream, Failure> {
+pub(super) async fn pod_ip(address: IpAddr, port: u16, routed: &Routed) -> Result<TcpStream, Failure> {
     match tokio::time::timeout(TCP_TIMEOUT, tcp::connect((address, port))).await {
-        Ok(Ok(stream)) => Ok(stream),
+        Ok(Ok(stream)) => {
+            routed.set();
+            Ok(stream)
+        }
         Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => Err(Failure::Refused(error.into())),
         Ok(Err(error)) => Err(Failure::Other(error.into())),
         Err(_) => Err(Failure::Other(format!("no answer from {address}:{port} within 1 s").into())),

@@ -60,6 +60,7 @@ const DRAIN: &str = "a pod that is told to go waits for its builds, up to `drain
 const NOTES: &str = "a builder may be used from several machines: who made it, who uses it, and with which options";
 const LIVENESS: &str = "a liveness probe kills a builder that is busy";
 const READINESS: &str = "the daemon asks by itself; Kubernetes hears of a pod sooner, and of a busy one as ready";
+const PROBE: &str = "`buildkitd` listens when it is ready, and a connection costs the pod no process";
 const SOCKET: &str = "with a second address, the first one has to be named";
 const CHOSEN: &str = "the platforms of a node choose machines; nobody wants emulation by accident (docker/buildx#342)";
 const LABELS: &str = "objects are found, and told from those of others, by the usual labels";
@@ -103,12 +104,12 @@ pub(super) static DIFFERENCES: &[Difference] = &[
     differs("pod.terminationGracePeriodSeconds", Given("30"), Given("3630"), DRAIN),
     differs("buildkitd.lifecycle.preStop.exec.command.*", Absent, ANY, DRAIN),
     differs("buildkitd.livenessProbe.*", ANY, Absent, LIVENESS),
-    differs("buildkitd.readinessProbe.exec.command.*", ANY, ANY, SOCKET),
-    differs("buildkitd.readinessProbe.exec.command.*", Absent, ANY, SOCKET),
-    differs("buildkitd.readinessProbe.failureThreshold", Given("3"), Given("12"), READINESS),
-    differs("buildkitd.readinessProbe.initialDelaySeconds", Given("5"), Given("1"), READINESS),
-    differs("buildkitd.readinessProbe.periodSeconds", Given("30"), Given("5"), READINESS),
-    differs("buildkitd.readinessProbe.timeoutSeconds", Given("60"), Given("15"), READINESS),
+    differs("buildkitd.readinessProbe.exec.command.*", ANY, Absent, PROBE),
+    differs("buildkitd.readinessProbe.tcpSocket.port", Absent, Given("1234"), PROBE),
+    differs("buildkitd.readinessProbe.failureThreshold", Given("3"), Given("30"), READINESS),
+    differs("buildkitd.readinessProbe.initialDelaySeconds", Given("5"), Given("3"), READINESS),
+    differs("buildkitd.readinessProbe.periodSeconds", Given("30"), Given("2"), READINESS),
+    differs("buildkitd.readinessProbe.timeoutSeconds", Given("60"), Given("1"), READINESS),
     differs("pod.automountServiceAccountToken", Absent, Given("false"), TOKEN),
     differs(
         "pod.enableServiceLinks",
