@@ -7,7 +7,7 @@
 //! cargo test --features e2e --test e2e --no-run
 //! scripts/package --profile dev
 //! scripts/cluster sh cargo test --offline --features e2e --test e2e -- --skip quiet:: --test-threads=4
-//! scripts/cluster sh cargo test --offline --features e2e --test e2e -- quiet:: --test-threads=3
+//! scripts/cluster sh cargo test --offline --features e2e --test e2e -- quiet:: --test-threads=4
 //! ```
 //!
 //! A program or cluster that is missing fails a test; none is skipped.

@@ -35,7 +35,7 @@ pub(super) async fn find(settings: &Settings, environment: &impl Environment) ->
         return if tool.is_buildx(VERSION).await { Found::Tool(tool) } else { Found::Wrong(tool.program().to_owned()) };
     }
     let on_path = |name| settings.find_program(name);
-    for tool in candidates(on_path("docker"), on_path("docker-buildx"), directories(environment)) {
+    for tool in candidates(on_path("docker"), on_path("docker-buildx"), &directories(environment)) {
         if tool.is_buildx(VERSION).await {
             return Found::Tool(tool);
         }
@@ -44,9 +44,10 @@ pub(super) async fn find(settings: &Settings, environment: &impl Environment) ->
 }
 
 /// In the order in which they are tried: what the user's own `docker buildx` is comes first.
-fn candidates(docker: Option<PathBuf>, buildx: Option<PathBuf>, directories: Vec<PathBuf>) -> Vec<Tool> {
-    let plugins = directories.into_iter().map(|dir| dir.join("docker-buildx"));
-    docker.into_iter().chain(buildx).chain(plugins).map(Tool::at).collect()
+fn candidates(docker: Option<PathBuf>, buildx: Option<PathBuf>, directories: &[PathBuf]) -> Vec<Tool> {
+    let plugins: Vec<PathBuf> = plugins::candidates(directories, "docker-buildx").collect();
+    let known = docker.clone().zip(plugins.first().cloned()).map(|(docker, plugin)| Tool::with_plugin(docker, plugin));
+    known.into_iter().chain(docker.into_iter().chain(buildx).chain(plugins).map(Tool::at)).collect()
 }
 
 /// Where docker looks for plugins, in its order.
@@ -64,22 +65,19 @@ mod tests {
 
     #[test]
     fn the_plugin_of_docker_comes_first_and_a_lone_plugin_is_found_too() {
-        let found: Vec<String> = candidates(
-            Some("/usr/bin/docker".into()),
-            Some("/usr/bin/docker-buildx".into()),
-            vec!["/home/u/.docker/cli-plugins".into(), "/usr/local/lib/docker/cli-plugins".into()],
-        )
-        .iter()
-        .map(Tool::to_string)
-        .collect();
-        assert_eq!(
-            found,
-            [
-                "/usr/bin/docker buildx",
-                "/usr/bin/docker-buildx",
-                "/home/u/.docker/cli-plugins/docker-buildx",
-                "/usr/local/lib/docker/cli-plugins/docker-buildx"
-            ]
-        );
+        let dir = tempfile::tempdir().unwrap();
+        let directories = ["home", "missing", "system"].map(|name| dir.path().join(name));
+        let plugins = ["home", "system"].map(|name| dir.path().join(name).join("docker-buildx"));
+        for plugin in &plugins {
+            std::fs::create_dir(plugin.parent().unwrap()).unwrap();
+            std::fs::write(plugin, "").unwrap();
+        }
+        let [docker, buildx] = ["/usr/bin/docker", "/usr/bin/docker-buildx"].map(PathBuf::from);
+        let alone = || [buildx.clone(), plugins[0].clone(), plugins[1].clone()].map(Tool::at);
+        let mut wanted = vec![Tool::with_plugin(docker.clone(), plugins[0].clone()), Tool::at(docker.clone())];
+        wanted.extend(alone());
+        assert_eq!(candidates(Some(docker.clone()), Some(buildx.clone()), &directories), wanted);
+        assert_eq!(candidates(None, Some(buildx.clone()), &directories), alone());
+        assert_eq!(candidates(Some(docker.clone()), None, &directories[1..2]), [Tool::at(docker)]);
     }
 }

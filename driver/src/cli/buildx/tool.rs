@@ -34,6 +34,8 @@ pub(crate) struct Tool {
     program: PathBuf,
     /// Called as `docker buildx`.
     by_docker: bool,
+    /// What docker runs then: what only has to be read is asked of it without docker, which starts it twice.
+    plugin: Option<PathBuf>,
 }
 
 impl fmt::Display for Tool {
@@ -46,7 +48,12 @@ impl Tool {
     /// `docker` is asked for its plugin; anything else is buildx itself.
     pub(super) fn at(program: PathBuf) -> Self {
         let by_docker = program.file_name().is_some_and(|name| name == "docker");
-        Self { program, by_docker }
+        Self { program, by_docker, plugin: None }
+    }
+
+    /// `docker`, of which it is known which plugin it runs.
+    pub(super) fn with_plugin(docker: PathBuf, plugin: PathBuf) -> Self {
+        Self { program: docker, by_docker: true, plugin: Some(plugin) }
     }
 
     pub(super) fn program(&self) -> &Path {
@@ -64,22 +71,20 @@ impl Tool {
 
     /// Its command line, with all that this process has: its environment, terminal and directory.
     pub(in crate::cli) fn command(&self, arguments: &[String]) -> Command {
-        let mut command = Command::new(&self.program);
-        if self.by_docker {
-            command.arg("buildx");
+        let words = self.by_docker.then_some("buildx");
+        prepared(&self.program, words.into_iter().chain(arguments.iter().map(String::as_str)))
+    }
+
+    fn quick_command(&self, arguments: &[String]) -> Command {
+        match &self.plugin {
+            Some(plugin) => prepared(plugin, arguments.iter().map(String::as_str)),
+            None => self.command(arguments),
         }
-        command.args(arguments).kill_on_drop(true);
-        PLUGIN_VARIABLES.iter().for_each(|name| {
-            command.env_remove(name);
-        });
-        // What stands before buildx would come back here.
-        command.env(buildfleet_shim::SHIM, "off");
-        command
     }
 
     /// What it prints to stdout.
     pub(super) async fn call(&self, arguments: &[String], deadline: Instant) -> Result<String, ToolError> {
-        self.said(self.command(arguments), deadline).await
+        self.said(self.quick_command(arguments), deadline).await
     }
 
     /// The same with another directory for its store.
@@ -89,7 +94,7 @@ impl Tool {
         arguments: &[String],
         deadline: Instant,
     ) -> Result<String, ToolError> {
-        let mut command = self.command(arguments);
+        let mut command = self.quick_command(arguments);
         command.env("BUILDX_CONFIG", store);
         self.said(command, deadline).await
     }
@@ -114,6 +119,17 @@ impl Tool {
         let words = arguments.iter().map(|word| quoted(word));
         std::iter::once(name).chain(words).collect::<Vec<_>>().join(" ")
     }
+}
+
+fn prepared<'a>(program: &Path, words: impl Iterator<Item = &'a str>) -> Command {
+    let mut command = Command::new(program);
+    command.args(words).kill_on_drop(true);
+    PLUGIN_VARIABLES.iter().for_each(|name| {
+        command.env_remove(name);
+    });
+    // What stands before buildx would come back here.
+    command.env(buildfleet_shim::SHIM, "off");
+    command
 }
 
 fn quoted(word: &str) -> String {
