@@ -9,14 +9,12 @@ pub(crate) const fn seconds(seconds: u64) -> Duration {
 /// Asks again and again until there is an answer.
 pub(crate) fn wait_for<T>(what: &str, limit: Duration, mut ask: impl FnMut() -> Option<T>) -> T {
     let began = Instant::now();
-    let mut pause = Duration::from_millis(10);
     loop {
         if let Some(answer) = ask() {
             return answer;
         }
         assert!(began.elapsed() < limit, "{what}: not within {limit:?}");
-        std::thread::sleep(pause);
-        // Many questions are programs, and those of other tests want the processor too.
-        pause = (pause * 2).min(Duration::from_millis(100));
+        // Many questions are programs, and those of other tests want the processor too: a tenth of the wait may be in vain.
+        std::thread::sleep((began.elapsed() / 10).clamp(Duration::from_millis(10), Duration::from_millis(500)));
     }
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::api::api;
 use super::call::Call;
 use super::clock::{seconds, wait_for};
-use super::processes;
+use super::processes::{self, Process};
 use super::tools::{Cluster, cluster};
 
 /// All kinds that a builder could leave behind: what `kubectl` calls one, and where they are listed.
@@ -119,7 +119,9 @@ impl Namespace {
     /// The pid on this machine of the `buildkitd` that a pod runs.
     pub(crate) fn buildkitd_of(&self, pod: &str) -> i32 {
         let uid = self.pod(pod)["metadata"]["uid"].as_str().expect("a uid").to_owned();
-        let buildkitd = processes::that_run("buildkitd").into_iter().find(|process| process.is_in_group(&uid));
+        // Not a `buildctl` beside it, whose address has the name, too.
+        let is_its = |process: &Process| process.is_program("buildkitd") && process.is_in_group(&uid);
+        let buildkitd = processes::that_run("buildkitd").into_iter().find(is_its);
         buildkitd.expect("the pod's buildkitd runs on this machine").pid
     }
 

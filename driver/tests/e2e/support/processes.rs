@@ -18,6 +18,10 @@ pub(crate) struct Process {
 }
 
 impl Process {
+    pub(crate) fn is_program(&self, name: &str) -> bool {
+        self.command.split(' ').next().and_then(|path| path.rsplit('/').next()) == Some(name)
+    }
+
     /// Whether one of its control groups has this in its name, as those of a pod have its uid.
     pub(crate) fn is_in_group(&self, name: &str) -> bool {
         let groups = fs::read_to_string(format!("/proc/{}/cgroup", self.pid)).unwrap_or_default();
