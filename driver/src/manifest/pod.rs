@@ -174,8 +174,8 @@ fn is_flag(argument: &str, name: &str) -> bool {
 /// There is no liveness and no startup probe. Both kill a container that answers late, and a builder answers late when it
 /// is busy (garden-io/garden#5779); when `buildkitd` dies, the container ends without being asked.
 fn readiness(options: &KubernetesOptions) -> Probe {
-    // `buildkitd` listens when all else is done (`cmd/buildkitd/main.go`), and a connection that ends without a byte is
-    // nothing to it: the kubelet can ask often, and the pod does nothing for it.
+    // A connection that ends without a byte is nothing to `buildkitd`, so the kubelet may look often. It listens before it is
+    // done with its start (moby/buildkit#4618), which takes less than a second with an empty cache.
     if options.transport.needs_tls() {
         return Probe {
             tcp_socket: Some(TCPSocketAction { port: IntOrString::Int(i32::from(TLS_PORT)), host: None }),
@@ -186,7 +186,7 @@ fn readiness(options: &KubernetesOptions) -> Probe {
             ..Probe::default()
         };
     }
-    // Each starts a process in the pod, some 50 ms: every five seconds that is one percent of a core. The first mostly
+    // Each starts a process in the pod, some 75 ms: every five seconds that is more than one percent of a core. The first mostly
     // comes too early, so a longer period would leave a pod that works unready for as long.
     let command = ["buildctl", "--addr", unix_address(options), "debug", "workers"];
     Probe {
