@@ -186,8 +186,8 @@ fn readiness(options: &KubernetesOptions) -> Probe {
             ..Probe::default()
         };
     }
-    // Each starts a process in the pod, some 75 ms: every five seconds that is more than one percent of a core. The first mostly
-    // comes too early, so a longer period would leave a pod that works unready for as long.
+    // Each starts a process in the pod, some 75 ms: every five seconds that is more than one percent of a core. The first
+    // mostly comes too early, so a longer period would leave a pod that works unready for as long.
     let command = ["buildctl", "--addr", unix_address(options), "debug", "workers"];
     Probe {
         exec: Some(ExecAction { command: Some(command.map(str::to_owned).to_vec()) }),

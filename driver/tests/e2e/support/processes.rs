@@ -18,6 +18,7 @@ pub(crate) struct Process {
 }
 
 impl Process {
+    /// Whether it runs the program of this name, wherever that is.
     pub(crate) fn is_program(&self, name: &str) -> bool {
         self.command.split(' ').next().and_then(|path| path.rsplit('/').next()) == Some(name)
     }

@@ -79,26 +79,11 @@ where
         None => return Err(failures),
     };
     trying.push(join(newest));
-    loop {
+    let (way, stream) = loop {
         tokio::select! {
             biased;
             Some((way, outcome)) = trying.next() => match outcome {
-                Ok(stream) if way == Transport::PodIp => return Ok(Reached { way, stream, by_chance: false }),
-                Ok(stream) => {
-                    // A pod that begins to listen between two ways refuses the first and answers the second; one that is slow
-                    // answers both of them in any order.
-                    let better = if refused(&failures) {
-                        timeout(GRACE, join(Transport::PodIp)).await.ok()
-                    } else if failures.is_empty() && routed.is_set() {
-                        timeout(GRACE, trying.next()).await.ok().flatten()
-                    } else {
-                        return Ok(Reached { way, stream, by_chance: false });
-                    };
-                    return Ok(match better {
-                        Some((better, Ok(stream))) => Reached { way: better, stream, by_chance: false },
-                        _ => Reached { way, stream, by_chance: true },
-                    });
-                }
+                Ok(stream) => break (way, stream),
                 Err(failure) => {
                     tracing::debug!(%way, ?failure, "a way into a pod failed");
                     let is_final = is_final(way, &failure);
@@ -121,12 +106,21 @@ where
             None if alone => return Err(failures),
             None => {}
         }
-    }
-}
-
-/// Whether pod IP was refused by the address itself.
-fn refused(failures: &[(Transport, Failure)]) -> bool {
-    failures.iter().any(|(way, failure)| *way == Transport::PodIp && matches!(failure, Failure::Refused(_)))
+    };
+    // A pod that begins to listen between two ways refuses the first and answers the second; one that is slow answers both of
+    // them in any order.
+    let was_refused = |(way, failure): &(_, _)| *way == Transport::PodIp && matches!(failure, Failure::Refused(_));
+    let better = if failures.iter().any(was_refused) {
+        timeout(GRACE, join(Transport::PodIp)).await.ok()
+    } else if way != Transport::PodIp && failures.is_empty() && routed.is_set() {
+        timeout(GRACE, trying.next()).await.ok().flatten()
+    } else {
+        return Ok(Reached { way, stream, by_chance: false });
+    };
+    Ok(match better {
+        Some((better, Ok(stream))) => Reached { way: better, stream, by_chance: false },
+        _ => Reached { way, stream, by_chance: true },
+    })
 }
 
 #[cfg(test)]
