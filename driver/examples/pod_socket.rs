@@ -1,9 +1,9 @@
 //! Puts a unix socket in front of one pod of a kubernetes node, by one transport, without the proxy: what a transport costs
-//! is measured with this and `buildctl --addr unix://SOCKET build`.
+//! is measured with this and `buildctl --addr unix://SOCKET build`. The node has the socket's name.
 //!
 //!     pod_socket KUBECONFIG SOCKET DRIVER_OPT...      e.g. namespace=builds transport=port-forward
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,7 +19,8 @@ const BUFFER: usize = 128 * 1024;
 
 type BoxError = Box<dyn std::error::Error>;
 
-#[tokio::main]
+// One thread, as the daemon has on two cores.
+#[tokio::main(worker_threads = 1)]
 async fn main() -> Result<(), BoxError> {
     let mut arguments = std::env::args().skip(1);
     let (Some(kubeconfig), Some(socket)) = (arguments.next(), arguments.next()) else {
@@ -31,7 +32,7 @@ async fn main() -> Result<(), BoxError> {
     };
     let (context, _) = resolve_context(vec![PathBuf::from(kubeconfig)], None)?;
     let node = Node {
-        name: "transport0".parse()?,
+        name: Path::new(&socket).file_stem().unwrap_or_default().to_string_lossy().parse()?,
         endpoint: Endpoint::Kubernetes(context.clone()),
         driver_opts,
         platforms: Vec::new(),

@@ -1,6 +1,6 @@
 //! The daemon: builders, their sockets and fleets, and the API that the command line speaks.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
@@ -20,7 +20,7 @@ use self::signals::Signals;
 use crate::settings::Settings;
 use crate::shutdown::Shutdown;
 use crate::socket::{BindError, DirectoryError, PrivateSocket, private_directory};
-use crate::store::OpenError;
+use crate::store::{Held, OpenError};
 
 mod api;
 mod backends;
@@ -123,7 +123,7 @@ pub struct Daemon {
     registry: Arc<Registry>,
     control: PrivateSocket,
     shutdown: Shutdown,
-    _lock: File,
+    _lock: Held,
 }
 
 impl Daemon {
@@ -208,9 +208,9 @@ async fn serve_api(api: Api, control: PrivateSocket, shutdown: &Shutdown) -> Res
     served
 }
 
-fn lock(path: PathBuf) -> Result<File, DaemonError> {
+fn lock(path: PathBuf) -> Result<Held, DaemonError> {
     let open = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
-    let locked = open.map_err(TryLockError::Error).and_then(|file| file.try_lock().map(|()| file));
+    let locked = open.map_err(TryLockError::Error).and_then(Held::try_new);
     locked.map_err(|error| match error {
         TryLockError::WouldBlock => DaemonError::Running(path),
         TryLockError::Error(source) => DaemonError::Lock { path, source },

@@ -2,7 +2,7 @@
 //! each file is the old one or the new one.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, TryLockError};
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -16,6 +16,9 @@ use crate::socket::{DirectoryError, private_directory};
 
 mod atomic;
 mod format;
+mod held;
+
+pub(crate) use held::Held;
 
 /// Why the store cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -79,7 +82,7 @@ pub struct Loaded {
 pub struct Store {
     dir: PathBuf,
     unreadable: BTreeSet<PathBuf>,
-    _lock: File,
+    _lock: Held,
 }
 
 impl Store {
@@ -220,15 +223,14 @@ impl Store {
     }
 }
 
-fn lock(dir: &Path) -> Result<File, OpenError> {
+fn lock(dir: &Path) -> Result<Held, OpenError> {
     let path = dir.join("lock");
     let failed = |source| OpenError::Read { path: path.clone(), source };
     let file = atomic::private_file().truncate(false).create(true).open(&path).map_err(failed)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(OpenError::InUse(dir.to_owned())),
-        Err(TryLockError::Error(source)) => Err(failed(source)),
-    }
+    Held::try_new(file).map_err(|error| match error {
+        TryLockError::WouldBlock => OpenError::InUse(dir.to_owned()),
+        TryLockError::Error(source) => failed(source),
+    })
 }
 
 fn stem(path: &Path) -> String {

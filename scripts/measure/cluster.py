@@ -4,6 +4,7 @@ import base64
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import time
 
@@ -22,6 +23,7 @@ class Cluster:
         self.admin = os.environ["KUBECONFIG"]
         self.namespace = f"bench-{os.getpid()}"
         self.forwards = []
+        self.relays = []
 
     def kubectl(self, *words, stdin=None):
         return run("kubectl", "--kubeconfig", self.admin, *words, stdin=stdin)
@@ -91,6 +93,20 @@ class Cluster:
         port = line.split(" -> ")[0].rsplit(":", 1)[1]
         return ["--addr", f"tcp://127.0.0.1:{port}", *self.certificates(node)]
 
+    def by_relay(self, program, transport):
+        """Through a program that has our ways into a pod, and moves bytes without a look at them; it has a pod of its own."""
+        socket = self.folder / f"relay-{transport}.sock"
+        relay = subprocess.Popen([program, self.admin, socket, f"namespace={self.namespace}", f"transport={transport}"],
+                                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        self.relays.append(relay)
+        said = []
+        for line in relay.stdout:
+            said.append(line)
+            if line.startswith("listening"):
+                # It says a line for each connection, which a pipe holds.
+                return ["--addr", f"unix://{socket}"]
+        raise RuntimeError(f"{program}: no socket\n{''.join(said)}")
+
     def certificates(self, node):
         """The daemon's own, from the node's Secret."""
         folder = self.folder / f"certificates-{node}"
@@ -109,9 +125,13 @@ class Cluster:
         return json.loads(self.kubectl("version", "-o", "json"))["serverVersion"]["gitVersion"]
 
     def down(self):
+        for relay in self.relays:
+            # It takes its pod with it.
+            relay.send_signal(signal.SIGINT)
         for forward in self.forwards:
             forward.terminate()
-            forward.wait()
+        for process in (*self.relays, *self.forwards):
+            process.wait(120)
         with contextlib.suppress(Exception):
             for who in ("ours", "stock"):
                 self.kubectl("delete", "flowschema", f"{self.namespace}-{who}", "--ignore-not-found")

@@ -1,6 +1,9 @@
 //! Who may bind, who may connect, and what is left alone.
 
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::symlink;
+
+use nix::sys::socket::{Shutdown, shutdown};
 
 use super::*;
 
@@ -104,7 +107,8 @@ async fn only_its_own_file_is_removed_in_the_end() {
 async fn of_many_that_find_the_same_stale_socket_one_gets_it() {
     let dir = dir();
     let path = dir.path().join("s.sock");
-    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    // Closing it would leave it to the programs that other tests are starting.
+    shutdown(std::os::unix::net::UnixListener::bind(&path).unwrap().as_raw_fd(), Shutdown::Both).unwrap();
     let tries = futures::future::join_all((0..16).map(|_| PrivateSocket::bind(&path))).await;
     assert_eq!(tries.iter().filter(|bound| bound.is_ok()).count(), 1);
     for error in tries.iter().filter_map(|bound| bound.as_ref().err()) {

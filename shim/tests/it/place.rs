@@ -2,6 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
@@ -10,6 +11,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use buildfleet_shim::real::{FILE, Remembered};
+use nix::sys::socket::{Shutdown, shutdown};
 use tempfile::TempDir;
 
 const PLUGIN: &str = env!("CARGO_BIN_EXE_docker-buildfleet");
@@ -17,7 +19,7 @@ const PLUGIN: &str = env!("CARGO_BIN_EXE_docker-buildfleet");
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// A program that is started inherits, until it runs, what other threads have open: what is open for writing cannot be
-/// started, and a socket that is closed here still takes connections.
+/// started.
 static WRITES_OR_STARTS: Mutex<()> = Mutex::new(());
 
 /// Says who it is, then its arguments and its environment as they came.
@@ -137,9 +139,10 @@ pub(crate) fn start(mut command: Command) -> Child {
     command.spawn().expect("it can be started")
 }
 
-/// For good: no program that is being started has it.
+/// For good: a program that another test starts has it, too, for a moment longer than the call that starts it, and until then
+/// it would take connections (Linux wakes the caller of vfork before it closes files).
 pub(crate) fn close(socket: UnixListener) {
-    let _alone = WRITES_OR_STARTS.lock().unwrap_or_else(PoisonError::into_inner);
+    shutdown(socket.as_raw_fd(), Shutdown::Both).expect("it is open");
     drop(socket);
 }
 
