@@ -35,8 +35,8 @@ const STREAMS: u32 = 100_000;
 /// Many frames of 16 KiB, which is the largest that BuildKit sends and takes, and less than a unix socket holds.
 const WRITE: usize = 128 << 10;
 
-/// `h2` reads 8 KiB at a time, which is half a frame of BuildKit's.
-const READ: usize = 64 << 10;
+/// What a unix socket holds of a client's writes; `h2` reads 8 KiB at a time, which is half a frame of BuildKit's.
+const READ: usize = 192 << 10;
 
 /// A socket that keeps what is written until it is flushed, and is read in large pieces.
 pub(crate) type Buffered<S> = BufReader<BufWriter<S>>;
