@@ -4,7 +4,6 @@ import base64
 import contextlib
 import json
 import os
-import signal
 import subprocess
 import time
 
@@ -23,7 +22,6 @@ class Cluster:
         self.admin = os.environ["KUBECONFIG"]
         self.namespace = f"bench-{os.getpid()}"
         self.forwards = []
-        self.relays = []
 
     def kubectl(self, *words, stdin=None):
         return run("kubectl", "--kubeconfig", self.admin, *words, stdin=stdin)
@@ -94,11 +92,11 @@ class Cluster:
         return ["--addr", f"tcp://127.0.0.1:{port}", *self.certificates(node)]
 
     def by_relay(self, program, transport):
-        """Through a program that has our ways into a pod, and moves bytes without a look at them; it has a pod of its own."""
+        """Through a program that has our ways into a pod, and moves bytes without a look at them; until `down`, with a pod of its own."""
         socket = self.folder / f"relay-{transport}.sock"
         relay = subprocess.Popen([program, self.admin, socket, f"namespace={self.namespace}", f"transport={transport}"],
                                  stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        self.relays.append(relay)
+        self.forwards.append(relay)
         said = []
         for line in relay.stdout:
             said.append(line)
@@ -125,13 +123,9 @@ class Cluster:
         return json.loads(self.kubectl("version", "-o", "json"))["serverVersion"]["gitVersion"]
 
     def down(self):
-        for relay in self.relays:
-            # It takes its pod with it.
-            relay.send_signal(signal.SIGINT)
         for forward in self.forwards:
             forward.terminate()
-        for process in (*self.relays, *self.forwards):
-            process.wait(120)
+            forward.wait()
         with contextlib.suppress(Exception):
             for who in ("ours", "stock"):
                 self.kubectl("delete", "flowschema", f"{self.namespace}-{who}", "--ignore-not-found")

@@ -17,7 +17,7 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        // It fails for a file that is not locked.
+        // Should it fail, the closing of the file is what is left.
         let _ = self.0.unlock();
     }
 }
