@@ -14,23 +14,23 @@ pub(crate) use batch::{Client, Server};
 
 /// One stream carries a whole build context, nested in the Session call: 64 KiB, the protocol's default, would cap it at
 /// 64 KiB for each round trip.
-const STREAM_WINDOW: u32 = 4 << 20;
+pub(crate) const STREAM_WINDOW: u32 = 4 << 20;
 
 /// A bake runs many builds on one connection; none of them may starve the others' small calls.
-const CONNECTION_WINDOW: u32 = 16 << 20;
+pub(crate) const CONNECTION_WINDOW: u32 = 16 << 20;
 
 /// BuildKit sends files in pieces of 32 KiB; the protocol's default of 16 KiB would make two frames of each.
-const FRAME: u32 = 256 << 10;
+pub(crate) const FRAME: u32 = 256 << 10;
 
 /// What one stream may hold of bytes that the peer has not taken yet.
 const SEND_BUFFER: usize = 1 << 20;
 
 /// grpc-go's own default. BuildKit puts whole Dockerfiles into `grpc-status-details-bin` and long include lists into
 /// request headers; a lower limit resets such streams, and what limits 16 KiB makes of them is a hang (grpc/grpc-rust#1834).
-const HEADER_LIST: u32 = 16 << 20;
+pub(crate) const HEADER_LIST: u32 = 16 << 20;
 
 /// Clients of a private socket are trusted to open as many streams as a bake needs, and to cancel them at will.
-const STREAMS: u32 = 100_000;
+pub(crate) const STREAMS: u32 = 100_000;
 
 /// Many frames of 16 KiB, which is the largest that BuildKit sends and takes, and less than a unix socket holds.
 const WRITE: usize = 128 << 10;

@@ -1,22 +1,17 @@
 //! A session on a pod: the daemon answers there for the user's end, for as long as a build on that pod needs it.
 
 use std::collections::HashMap;
-use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use bytes::Bytes;
-use h2::client::SendRequest;
-use h2::server::SendResponse;
-use h2::{Reason, RecvStream};
+use h2::Reason;
 use http::Request;
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::forward::{self, Passing, RelayError, Untouched};
+use super::forward;
+use super::session::{Ending, Tunnel};
 use super::sessions::{Session, SessionId};
-use super::tunnel::{Ending, Tunnel};
 use crate::builder::PodName;
 use crate::fleet::{Bulk, Lease};
 use crate::shutdown::Shutdown;
@@ -27,21 +22,6 @@ const GREETING: Duration = Duration::from_secs(20);
 
 /// What a pod may take to let go of a session that nobody needs any more.
 const FAREWELL: Duration = Duration::from_secs(2);
-
-/// Services by which a pod reads from the user's end, or asks it. All others may leave something there.
-const READING: [&str; 7] = [
-    "/moby.filesync.v1.FileSync/",
-    "/moby.filesync.v1.Auth/",
-    "/moby.buildkit.secrets.v1.Secrets/",
-    "/moby.sshforward.v1.SSH/",
-    "/moby.upload.v1.Upload/",
-    "/moby.buildkit.v1.sourcepolicy.policysession.PolicyVerifier/",
-    "/grpc.health.v1.Health/",
-];
-
-/// Calls of the content store that read.
-const READING_CONTENT: [&str; 2] =
-    ["/containerd.services.content.v1.Content/Info", "/containerd.services.content.v1.Content/Read"];
 
 /// A session that a pod has. It lets go when the last build that holds it drops it.
 #[derive(Debug)]
@@ -95,7 +75,7 @@ async fn serve(session: Arc<Session>, lease: Lease, detach: CancellationToken, d
         () = session.gone.cancelled() => return,
         () = detach.cancelled() => return,
     };
-    let (mut connection, _place) = match opened {
+    let (tunnel, _place) = match opened {
         Ok(Ok(opened)) => opened,
         Ok(Err(error)) => {
             tracing::debug!(pod = %lease.pod(), %error, "a pod did not take a session");
@@ -106,47 +86,19 @@ async fn serve(session: Arc<Session>, lease: Lease, detach: CancellationToken, d
             return;
         }
     };
-    let mut calls = JoinSet::new();
-    loop {
-        tokio::select! {
-            accepted = connection.accept() => match accepted {
-                None => return,
-                Some(Err(error)) => {
-                    tracing::debug!(pod = %lease.pod(), %error, "a pod's end of a session failed");
-                    return;
-                }
-                Some(Ok((request, respond))) => {
-                    calls.spawn(call(request, respond, session.user.clone(), Arc::clone(&delivered)));
-                }
-            },
-            Some(ended) = calls.join_next() => {
-                if let Err(error) = ended && error.is_panic() {
-                    tracing::error!(%error, "a call of a session panicked");
-                }
-            }
-            () = session.gone.cancelled() => break,
-            () = detach.cancelled() => break,
-        }
+    let Some(mut seat) = session.orders.join(tunnel, delivered) else { return };
+    tokio::select! {
+        () = seat.ended() => return,
+        () = session.gone.cancelled() => {}
+        () = detach.cancelled() => {}
     }
     // In this order the pod sees its calls end, then the session: nothing is cut that could be said.
-    connection.graceful_shutdown();
-    let farewell = async {
-        loop {
-            tokio::select! {
-                next = connection.accept() => match next {
-                    // A call that comes now is refused by being dropped.
-                    Some(Ok(_)) => {}
-                    Some(Err(_)) | None => break,
-                },
-                Some(_) = calls.join_next() => {}
-            }
-        }
-    };
-    let _ = tokio::time::timeout(FAREWELL, farewell).await;
+    seat.leave();
+    let _ = tokio::time::timeout(FAREWELL, seat.ended()).await;
 }
 
 /// The place is kept for as long as the connection.
-async fn open(session: &Session, lease: &Lease) -> Result<(wire::Server<Tunnel>, Bulk), h2::Error> {
+async fn open(session: &Session, lease: &Lease) -> Result<(Tunnel, Bulk), h2::Error> {
     let mut place = lease.bulk().await?;
     let mut request = Request::from_parts(session.head.clone(), ());
     *request.uri_mut() = forward::absolute(request.uri());
@@ -156,70 +108,5 @@ async fn open(session: &Session, lease: &Lease) -> Result<(wire::Server<Tunnel>,
         tracing::warn!(pod = %lease.pod(), "the pod refused a session: {}", wire::message_text(response.headers()));
         return Err(Reason::REFUSED_STREAM.into());
     }
-    let tunnel = Tunnel::new(response.into_body(), to_pod, Ending::HalfClose);
-    Ok((wire::serve(tunnel).await?, place))
-}
-
-/// One call of a pod, handed to the user's end.
-async fn call(
-    request: Request<RecvStream>,
-    mut respond: SendResponse<Bytes>,
-    user: SendRequest<Bytes>,
-    delivered: Arc<AtomicBool>,
-) {
-    let ready = tokio::select! {
-        ready = user.ready() => ready,
-        _ = poll_fn(|cx| respond.poll_reset(cx)) => return,
-    };
-    let mut asking = Delivery { delivered: (!reads(request.uri().path())).then_some(delivered) };
-    let result = match ready {
-        Ok(user) => forward::relay(request, &mut respond, user, &mut asking, &mut Untouched).await,
-        Err(error) => Err(RelayError::Callee { error, begun: None }),
-    };
-    if let Err(RelayError::Callee { error, begun }) = result {
-        let reason = error.reason().unwrap_or(Reason::CANCEL);
-        match begun {
-            Some(mut answer) => answer.send_reset(reason),
-            None => respond.send_reset(reason),
-        }
-    }
-}
-
-/// Notes that something was delivered.
-struct Delivery {
-    delivered: Option<Arc<AtomicBool>>,
-}
-
-impl Passing for Delivery {
-    fn data(&mut self, _chunk: &Bytes) {
-        if let Some(delivered) = self.delivered.take() {
-            delivered.store(true, Ordering::Release);
-        }
-    }
-}
-
-fn reads(path: &str) -> bool {
-    READING.iter().any(|service| path.starts_with(service)) || READING_CONTENT.contains(&path)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_known_reads_leave_nothing_at_the_users_end() {
-        for (path, wanted) in [
-            ("/moby.filesync.v1.FileSync/DiffCopy", true),
-            ("/moby.filesync.v1.FileSend/DiffCopy", false),
-            ("/moby.filesync.v1.Auth/FetchToken", true),
-            ("/moby.buildkit.secrets.v1.Secrets/GetSecret", true),
-            ("/moby.buildkit.v1.sourcepolicy.policysession.PolicyVerifier/CheckPolicy", true),
-            ("/grpc.health.v1.Health/Check", true),
-            ("/containerd.services.content.v1.Content/Read", true),
-            ("/containerd.services.content.v1.Content/Write", false),
-            ("/some.new.Service/Method", false),
-        ] {
-            assert_eq!(reads(path), wanted, "{path}");
-        }
-    }
+    Ok((Tunnel::new(response.into_body(), to_pod, Ending::HalfClose), place))
 }

@@ -3,6 +3,16 @@
 //! The daemon greets that end at once, whose clock of 10 s for the greeting (`golang.org/x/net/http2`, preface timeout)
 //! would run out while a pod starts. Which pods get the session is for the builds to say that name it.
 
+mod call;
+mod deframe;
+mod end;
+mod frames;
+mod lane;
+mod lines;
+mod outbox;
+mod switch;
+mod tunnel;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -11,10 +21,12 @@ use h2::server::SendResponse;
 use http::Request;
 use tokio_util::sync::CancellationToken;
 
+use self::lines::Lines;
+pub(super) use self::lines::Orders;
+pub(super) use self::tunnel::{Ending, Tunnel};
 use super::client::Client;
 use super::forward;
 use super::sessions::{Session, SessionId};
-use super::tunnel::{Ending, Tunnel};
 use crate::wire::{self, Code, Status};
 
 /// Serves one Session call until the user's end leaves.
@@ -26,15 +38,13 @@ pub(super) async fn serve(request: Request<RecvStream>, mut respond: SendRespons
     };
     let Ok(to_user) = respond.send_response(wire::headers(), false) else { return };
     let tunnel = Tunnel::new(from_user, to_user, Ending::Trailers);
-    let (user, user_connection) = match wire::connect(tunnel).await {
-        Ok(pair) => pair,
-        Err(error) => {
-            tracing::debug!(%error, "a session could not be greeted");
-            return;
-        }
-    };
-    let session = Session { id, client: client.id(), head, user, gone: CancellationToken::new() };
-    let _opened = client.node().sessions().open(session);
-    let ended = user_connection.await;
-    tracing::trace!(?ended, "the user's end of a session has left");
+    let (gone, left) = (CancellationToken::new(), CancellationToken::new());
+    let (lines, orders) = Lines::new(tunnel, gone.clone(), left.clone());
+    // It has to tell the pods when the client is gone, and this call with it.
+    client.shutdown().spawn(lines);
+    let _opened = client.node().sessions().open(Session { id, client: client.id(), head, orders, gone });
+    left.cancelled().await;
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,14 +3,13 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bytes::Bytes;
-use h2::client::SendRequest;
 use http::HeaderMap;
 use http::request::Parts;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::clues::SharedKey;
+use super::session::Orders;
 
 /// How a session says its id (`session/manager.go`, v0.33).
 const ID: &str = "x-docker-expose-session-uuid";
@@ -45,8 +44,8 @@ pub(super) struct Session {
     pub(super) client: u64,
     /// With what the client opened it; each pod gets the same.
     pub(super) head: Parts,
-    /// For calls to the user's end.
-    pub(super) user: SendRequest<Bytes>,
+    /// Where it takes the pods that may call the user's end.
+    pub(super) orders: Orders,
     /// Cancelled when the user's end has left.
     pub(super) gone: CancellationToken,
 }

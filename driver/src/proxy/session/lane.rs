@@ -1,0 +1,179 @@
+//! One direction of a call: what has come and waits for room, in its order.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use h2::Reason;
+
+use super::end::Head;
+use super::frames::Data;
+use super::outbox::Outbox;
+use crate::wire::STREAM_WINDOW;
+
+/// The largest window there is.
+const LARGEST: i64 = (1 << 31) - 1;
+
+#[derive(Debug)]
+enum Item {
+    Head(Box<Head>),
+    Data(Bytes),
+}
+
+/// What can leave next.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    Head,
+    /// So many bytes at most, and whether they are the last.
+    Data {
+        length: usize,
+        end: bool,
+    },
+    /// Nothing for now.
+    Nothing,
+}
+
+#[derive(Debug)]
+pub(super) struct Lane {
+    waiting: VecDeque<Item>,
+    /// Bytes of data in `waiting`.
+    bytes: usize,
+    /// What the receiver takes.
+    room: i64,
+    /// What the sender may still send, and what has left since it was told.
+    credit: i64,
+    owed: u32,
+    /// The sender has said its last.
+    ended: bool,
+    /// The receiver has got it.
+    finished: bool,
+    /// Whoever fills the receiver's outbox knows of it.
+    pub(super) listed: bool,
+}
+
+impl Lane {
+    /// `room`: what the receiver takes on a new stream.
+    pub(super) fn new(room: i64) -> Self {
+        Self {
+            waiting: VecDeque::new(),
+            bytes: 0,
+            room,
+            credit: STREAM_WINDOW.into(),
+            owed: 0,
+            ended: false,
+            finished: false,
+            listed: false,
+        }
+    }
+
+    pub(super) fn hear_head(&mut self, head: Box<Head>) -> Result<(), Reason> {
+        if self.ended {
+            return Err(Reason::STREAM_CLOSED);
+        }
+        self.ended = head.end;
+        self.waiting.push_back(Item::Head(head));
+        Ok(())
+    }
+
+    pub(super) fn hear_data(&mut self, data: Data) -> Result<(), Reason> {
+        if self.ended {
+            return Err(Reason::STREAM_CLOSED);
+        }
+        self.credit -= (data.bytes.len() + data.padding) as i64;
+        if self.credit < 0 {
+            return Err(Reason::FLOW_CONTROL_ERROR);
+        }
+        // Nobody has to wait for it.
+        self.owed += data.padding as u32;
+        self.ended = data.end;
+        if !data.bytes.is_empty() {
+            self.bytes += data.bytes.len();
+            self.waiting.push_back(Item::Data(data.bytes));
+        }
+        Ok(())
+    }
+
+    /// More room, or less when the receiver has other settings.
+    pub(super) fn shift(&mut self, by: i64) -> Result<(), Reason> {
+        self.room += by;
+        if self.room > LARGEST { Err(Reason::FLOW_CONTROL_ERROR) } else { Ok(()) }
+    }
+
+    /// What can leave next in a frame of at most `most` bytes.
+    pub(super) fn next(&self, most: usize) -> Next {
+        let mut length = 0;
+        let most = most.min(usize::try_from(self.room).unwrap_or(0));
+        for item in &self.waiting {
+            match item {
+                Item::Head(_) if length == 0 => return Next::Head,
+                Item::Head(_) => return Next::Data { length, end: false },
+                Item::Data(bytes) if length + bytes.len() > most => {
+                    return if most == 0 { Next::Nothing } else { Next::Data { length: most, end: false } };
+                }
+                Item::Data(bytes) => length += bytes.len(),
+            }
+        }
+        match self.ended && !self.finished {
+            true => Next::Data { length, end: true },
+            false if length == 0 => Next::Nothing,
+            false => Next::Data { length, end: false },
+        }
+    }
+
+    pub(super) fn take_head(&mut self) -> Option<Box<Head>> {
+        match self.waiting.pop_front()? {
+            Item::Head(head) => {
+                self.finished = head.end;
+                Some(head)
+            }
+            data => {
+                self.waiting.push_front(data);
+                None
+            }
+        }
+    }
+
+    /// Puts so many bytes; with the `end`, nothing follows.
+    pub(super) fn take_data(&mut self, length: usize, end: bool, outbox: &mut Outbox) {
+        let mut left = length;
+        while left > 0 {
+            let Some(Item::Data(bytes)) = self.waiting.front_mut() else { break };
+            let taken = bytes.split_to(bytes.len().min(left));
+            if bytes.is_empty() {
+                self.waiting.pop_front();
+            }
+            outbox.put(&taken);
+            left -= taken.len();
+        }
+        self.bytes -= length;
+        self.room -= length as i64;
+        self.owed += length as u32;
+        self.finished = end;
+    }
+
+    /// By how much the sender's window is to be opened, if by much.
+    pub(super) fn opens(&mut self) -> Option<u32> {
+        let open = !self.ended && self.owed >= STREAM_WINDOW / 2;
+        open.then(|| {
+            self.credit += i64::from(self.owed);
+            std::mem::take(&mut self.owed)
+        })
+    }
+
+    /// Whether it is not the stream that has no room.
+    pub(super) fn is_starved(&self) -> bool {
+        !self.waiting.is_empty() && self.room > 0
+    }
+
+    /// Bytes that wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.bytes
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended
+    }
+
+    pub(super) fn is_finished(&self) -> bool {
+        self.finished
+    }
+}
