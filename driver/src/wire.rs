@@ -45,6 +45,12 @@ pub(crate) fn buffered<S: AsyncRead + AsyncWrite>(stream: S) -> Buffered<S> {
     BufReader::with_capacity(READ, BufWriter::with_capacity(WRITE, stream))
 }
 
+/// A socket that keeps by itself what is written until it is flushed, read in large pieces.
+pub(crate) fn buffered_in<S: AsyncRead + AsyncWrite>(stream: S) -> Buffered<S> {
+    // Without room it hands everything on.
+    BufReader::with_capacity(READ, BufWriter::with_capacity(0, stream))
+}
+
 /// Greets as the server: a client's connection, and the HTTP/2 inside a session towards a pod. `stream` has to keep what is
 /// written until it is flushed.
 pub(crate) async fn serve<T: AsyncRead + AsyncWrite + Unpin>(stream: T) -> Result<Server<T>, h2::Error> {

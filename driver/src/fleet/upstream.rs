@@ -166,5 +166,7 @@ impl Upstream {
 
 async fn greet(dialed: Dialed, pulse: &Pulse) -> Result<(SendRequest<Bytes>, Driver), ProbeError> {
     let stream = heard(dialed.stream, pulse.clone());
-    wire::connect(wire::buffered(stream)).await.map_err(ProbeError::Http)
+    // What goes through exec is kept there until it is flushed: once is enough.
+    let buffered = if dialed.transport == Transport::Exec { wire::buffered_in } else { wire::buffered };
+    wire::connect(buffered(stream)).await.map_err(ProbeError::Http)
 }

@@ -19,6 +19,9 @@ use tokio_tungstenite::tungstenite::{Error as WsError, Message};
 
 /// The largest message that is sent, without its channel byte: what a flush brings, encrypted, and some more.
 const MESSAGE_MAX: usize = 192 * 1024;
+/// Messages are written one behind the other into blocks of memory of that size; one that does not begin with this much room
+/// begins a new block.
+const ROOM: usize = 16 * 1024;
 /// API servers and load balancers cut streams on which nothing happens, some after a minute.
 const PING_EVERY: Duration = Duration::from_secs(30);
 /// How much of a command's stderr is kept to explain its end.
@@ -173,17 +176,24 @@ where
     /// Takes what there is room for in the message.
     fn gather(&mut self, bytes: &[u8]) -> usize {
         if self.message.is_empty() {
+            if self.message.capacity() < ROOM {
+                self.message.reserve(MESSAGE_MAX + 1);
+            }
             self.message.put_u8(self.wire.outgoing());
         }
-        let taken = bytes.len().min(MESSAGE_MAX + 1 - self.message.len());
+        let taken = bytes.len().min(self.room());
         self.message.extend_from_slice(&bytes[..taken]);
         taken
     }
 
+    fn room(&self) -> usize {
+        self.message.capacity().min(MESSAGE_MAX + 1) - self.message.len()
+    }
+
     /// Ready when there is room in the message.
     fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let room = self.message.len() <= MESSAGE_MAX && self.ended.is_none();
-        if room { Poll::Ready(Ok(())) } else { self.poll_send(cx) }
+        let room = self.message.is_empty() || self.room() > 0;
+        if room && self.ended.is_none() { Poll::Ready(Ok(())) } else { self.poll_send(cx) }
     }
 }
 

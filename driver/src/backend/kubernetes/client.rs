@@ -7,6 +7,7 @@ use std::time::Duration;
 use http::header::SEC_WEBSOCKET_PROTOCOL;
 use http::uri::InvalidUri;
 use http::{HeaderValue, Request};
+use hyper_rustls::MaybeHttpsStream;
 use hyper_util::client::legacy::{Builder, connect::HttpConnector};
 use hyper_util::rt::TokioExecutor;
 use kube::client::ConfigExt;
@@ -25,6 +26,7 @@ use crate::builder::KubeContext;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// An exec plugin may ask its own servers; one that waits for a person waits in vain.
 const PREPARE_TIMEOUT: Duration = Duration::from_secs(60);
+const TLS_BUFFER: usize = 256 * 1024;
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
 
 /// One cluster as a node sees it.
@@ -108,7 +110,9 @@ fn client(config: Config) -> Result<Client, kube::Error> {
     tcp.set_nodelay(true);
     tcp.set_keepalive(Some(KEEP_ALIVE));
     tcp.set_connect_timeout(config.connect_timeout);
-    let http = Builder::new(TokioExecutor::new()).build(config.rustls_https_connector_with_connector(tcp)?);
+    let https = config.rustls_https_connector_with_connector(tcp)?;
+    let https = ServiceBuilder::new().map_response(with_room).service(https);
+    let http = Builder::new(TokioExecutor::new()).build(https);
     let service = ServiceBuilder::new()
         .layer(config.base_uri_layer())
         .layer(RetryLayer::new(RetryPolicy::server_retry()))
@@ -118,6 +122,14 @@ fn client(config: Config) -> Result<Client, kube::Error> {
         .map_err(BoxError::from)
         .service(http);
     Ok(Client::new(service, config.default_namespace))
+}
+
+/// With room for a whole message of a stream, which then leaves by one system call: `rustls` has 64 KiB.
+fn with_room<T>(mut stream: MaybeHttpsStream<T>) -> MaybeHttpsStream<T> {
+    if let MaybeHttpsStream::Https(tls) = &mut stream {
+        tls.inner_mut().get_mut().1.set_buffer_limit(Some(TLS_BUFFER));
+    }
+    stream
 }
 
 /// Asks for v4 of the channel protocol alone. With v5, which kube prefers, the API server takes every message of an exec apart
