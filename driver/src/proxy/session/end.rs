@@ -62,8 +62,10 @@ pub(super) enum Event {
         stream: u32,
         reason: Reason,
     },
-    /// No further calls.
-    Away,
+    /// No further calls, and none of those after the last that it has taken.
+    Away {
+        last: u32,
+    },
 }
 
 /// A call's headers or trailers.
@@ -87,6 +89,8 @@ pub(super) struct End {
     largest: u32,
     /// The calls that it takes at a time.
     calls: usize,
+    /// Its settings have come.
+    settled: bool,
     /// What it may still send, and what has left since it was told.
     credit: i64,
     owed: u32,
@@ -115,6 +119,7 @@ impl End {
             initial: FIRST_WINDOW,
             largest: FIRST_FRAME,
             calls: FIRST_CALLS,
+            settled: false,
             credit: CONNECTION_WINDOW.into(),
             owed: 0,
             last: 0,
@@ -182,7 +187,7 @@ impl End {
                 self.say(Ping::pong(ping.into_payload()));
                 Ok(None)
             }
-            Frame::GoAway(_) => Ok(Some(Event::Away)),
+            Frame::GoAway(away) => Ok(Some(Event::Away { last: away.last_stream_id().into() })),
             // Nobody asked for it, and data never comes here.
             Frame::PushPromise(_) | Frame::Data(_) => Err(Reason::PROTOCOL_ERROR),
             Frame::Settings(_) | Frame::Ping(_) | Frame::Priority(_) => Ok(None),
@@ -215,10 +220,11 @@ impl End {
         }
         match settings.max_concurrent_streams() {
             Some(calls) => self.calls = calls as usize,
-            // What has never been limited is not limited.
-            None if self.calls == FIRST_CALLS => self.calls = usize::MAX,
+            // What was not limited by the first settings is not limited.
+            None if !self.settled => self.calls = usize::MAX,
             None => {}
         }
+        self.settled = true;
         self.say(Settings::ack());
         Ok(Event::Shift(shift))
     }
@@ -261,9 +267,9 @@ impl End {
 
     /// What came from this peer has left, or is dropped.
     pub(super) fn relieve(&mut self, bytes: usize) {
-        // Never more than the window.
+        // Never more than the window. What waits for others is no part of what can be given back, and must not keep it.
         self.owed += bytes as u32;
-        if self.owed >= CONNECTION_WINDOW / 2 {
+        if 2 * i64::from(self.owed) >= self.credit {
             let more = std::mem::take(&mut self.owed);
             self.credit += i64::from(more);
             self.say(WindowUpdate::new(StreamId::ZERO, more));

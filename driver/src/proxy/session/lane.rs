@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use h2::Reason;
 
 use super::end::Head;
@@ -13,10 +13,28 @@ use crate::wire::STREAM_WINDOW;
 /// The largest window there is.
 const LARGEST: i64 = (1 << 31) - 1;
 
+/// Pieces of less than this are copied: each of them would keep all that came together with it.
+const SMALL: usize = 2 << 10;
+
+/// Answers that only say that there will be one: nobody needs more of them.
+const INFORMATIONAL: u8 = 8;
+
 #[derive(Debug)]
 enum Item {
     Head(Box<Head>),
     Data(Bytes),
+    Small(BytesMut),
+}
+
+impl Item {
+    /// Bytes of data; none for a head.
+    fn data(&self) -> Option<usize> {
+        match self {
+            Self::Head(_) => None,
+            Self::Data(bytes) => Some(bytes.len()),
+            Self::Small(bytes) => Some(bytes.len()),
+        }
+    }
 }
 
 /// What can leave next.
@@ -42,6 +60,9 @@ pub(super) struct Lane {
     /// What the sender may still send, and what has left since it was told.
     credit: i64,
     owed: u32,
+    /// What was said before the head that counts, and whether that was.
+    informational: u8,
+    headed: bool,
     /// The sender has said its last.
     ended: bool,
     /// The receiver has got it.
@@ -59,6 +80,8 @@ impl Lane {
             room,
             credit: STREAM_WINDOW.into(),
             owed: 0,
+            informational: 0,
+            headed: false,
             ended: false,
             finished: false,
             listed: false,
@@ -68,6 +91,17 @@ impl Lane {
     pub(super) fn hear_head(&mut self, head: Box<Head>) -> Result<(), Reason> {
         if self.ended {
             return Err(Reason::STREAM_CLOSED);
+        }
+        if self.headed && !head.end {
+            return Err(Reason::PROTOCOL_ERROR);
+        }
+        if head.pseudo.status.is_some_and(|status| status.is_informational()) {
+            self.informational += 1;
+            if self.informational > INFORMATIONAL {
+                return Err(Reason::ENHANCE_YOUR_CALM);
+            }
+        } else {
+            self.headed = true;
         }
         self.ended = head.end;
         self.waiting.push_back(Item::Head(head));
@@ -85,9 +119,12 @@ impl Lane {
         // Nobody has to wait for it.
         self.owed += data.padding as u32;
         self.ended = data.end;
-        if !data.bytes.is_empty() {
-            self.bytes += data.bytes.len();
-            self.waiting.push_back(Item::Data(data.bytes));
+        self.bytes += data.bytes.len();
+        match self.waiting.back_mut() {
+            _ if data.bytes.is_empty() => {}
+            _ if data.bytes.len() >= SMALL => self.waiting.push_back(Item::Data(data.bytes)),
+            Some(Item::Small(bytes)) if bytes.len() < SMALL => bytes.extend_from_slice(&data.bytes),
+            _ => self.waiting.push_back(Item::Small(data.bytes[..].into())),
         }
         Ok(())
     }
@@ -103,13 +140,12 @@ impl Lane {
         let mut length = 0;
         let most = most.min(usize::try_from(self.room).unwrap_or(0));
         for item in &self.waiting {
-            match item {
-                Item::Head(_) if length == 0 => return Next::Head,
-                Item::Head(_) => return Next::Data { length, end: false },
-                Item::Data(bytes) if length + bytes.len() > most => {
-                    return if most == 0 { Next::Nothing } else { Next::Data { length: most, end: false } };
-                }
-                Item::Data(bytes) => length += bytes.len(),
+            match item.data() {
+                None if length == 0 => return Next::Head,
+                None => return Next::Data { length, end: false },
+                Some(_) if most == 0 => return Next::Nothing,
+                Some(bytes) if length + bytes > most => return Next::Data { length: most, end: false },
+                Some(bytes) => length += bytes,
             }
         }
         match self.ended && !self.finished {
@@ -136,9 +172,12 @@ impl Lane {
     pub(super) fn take_data(&mut self, length: usize, end: bool, outbox: &mut Outbox) {
         let mut left = length;
         while left > 0 {
-            let Some(Item::Data(bytes)) = self.waiting.front_mut() else { break };
-            let taken = bytes.split_to(bytes.len().min(left));
-            if bytes.is_empty() {
+            let taken = match self.waiting.front_mut() {
+                Some(Item::Data(bytes)) => bytes.split_to(bytes.len().min(left)),
+                Some(Item::Small(bytes)) => bytes.split_to(bytes.len().min(left)).freeze(),
+                Some(Item::Head(_)) | None => break,
+            };
+            if self.waiting.front().and_then(Item::data) == Some(0) {
                 self.waiting.pop_front();
             }
             outbox.put(&taken);

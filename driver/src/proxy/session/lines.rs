@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use tokio::sync::{mpsc, oneshot};
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
 
 use super::call::{PodId, Side};
 use super::switch::Switch;
@@ -87,8 +87,8 @@ pub(in crate::proxy) struct Lines {
     lines: Vec<Line>,
     orders: mpsc::UnboundedReceiver<Order>,
     gone: Pin<Box<WaitForCancellationFutureOwned>>,
-    /// Cancelled when the user's end has left.
-    left: CancellationToken,
+    /// Tells by its drop that the user's end has left, whatever becomes of this task.
+    left: Option<DropGuard>,
 }
 
 impl Lines {
@@ -97,7 +97,10 @@ impl Lines {
         let (to, orders) = mpsc::unbounded_channel();
         let user = Line { side: Side::User, tunnel: user, closing: false, _ended: None };
         let gone = Box::pin(gone.cancelled_owned());
-        (Self { switch: Switch::new(), lines: vec![user], orders, gone, left }, Orders { to, count: Arc::default() })
+        (
+            Self { switch: Switch::new(), lines: vec![user], orders, gone, left: Some(left.drop_guard()) },
+            Orders { to, count: Arc::default() },
+        )
     }
 
     fn obey(&mut self, order: Order) {
@@ -126,7 +129,7 @@ impl Lines {
             self.switch.lose(side);
         }
         if side == Side::User {
-            self.left.cancel();
+            self.left = None;
         }
     }
 

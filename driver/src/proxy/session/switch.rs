@@ -84,7 +84,7 @@ impl Switch {
             Side::User => {
                 self.user.closed = true;
                 for id in self.ids(|_| true) {
-                    self.forsake(id, side, Reason::CANCEL, false);
+                    self.forsake(id, side, Reason::CANCEL);
                 }
                 for pod in self.pods.keys().copied().collect::<Vec<_>>() {
                     self.leave(pod);
@@ -138,7 +138,7 @@ impl Switch {
             Event::Head { stream, head } => self.take_head(side, stream, head),
             Event::Reset { stream, reason } => {
                 if let Some(id) = self.find(side, stream)? {
-                    self.forsake(id, side, reason, reason != Reason::NO_ERROR);
+                    self.forsake(id, side, reason);
                 }
                 Ok(())
             }
@@ -171,10 +171,10 @@ impl Switch {
                 }
                 Ok(())
             }
-            Event::Away => {
+            Event::Away { last } => {
                 if side == Side::User {
                     self.user.closed = true;
-                    for id in self.ids(|call| call.at_user.is_none()) {
+                    for id in self.ids(|call| call.at_user.is_none_or(|stream| stream > last)) {
                         self.fail(id, Reason::REFUSED_STREAM);
                     }
                 }
@@ -185,10 +185,14 @@ impl Switch {
 
     fn take_data(&mut self, side: Side, data: Data) -> Result<(), Reason> {
         let id = self.find(side, data.stream)?;
-        let (length, padding) = (data.bytes.len(), data.padding);
+        let (stream, length, padding) = (data.stream, data.bytes.len(), data.padding);
         let call = id.and_then(|id| self.calls.get_mut(&id)).filter(|call| call.forsaken.is_none());
         let heard = match call {
-            Some(call) => call.from(side).hear_data(data).map(|()| call.delivers),
+            Some(call) => {
+                let lane = call.from(side);
+                let heard = lane.hear_data(data).map(|()| if padding > 0 { lane.opens() } else { None });
+                heard.map(|opens| (call.delivers, opens))
+            }
             None => {
                 self.relieve(side, length + padding);
                 return Ok(());
@@ -196,8 +200,11 @@ impl Switch {
         };
         let Some(id) = id else { return Ok(()) };
         match heard {
-            Ok(delivers) => {
+            Ok((delivers, opens)) => {
                 self.relieve(side, padding);
+                if let (Some(more), Some(peer)) = (opens, self.peer(side)) {
+                    peer.end.open(stream, more);
+                }
                 if let (Side::Pod(pod), true) = (side, delivers)
                     && let Some(pod) = self.pods.get(&pod)
                 {
@@ -293,11 +300,12 @@ impl Switch {
 
     // ---- how calls end
 
-    /// One end wants nothing more. The other hears it, at once or when it has got the rest of an answer that is whole.
-    fn forsake(&mut self, id: CallId, side: Side, reason: Reason, at_once: bool) {
+    /// One end wants nothing more. The other hears it at once, but not before the rest of an answer that is whole: the user's
+    /// end ends a call that it has answered early by such words, and repeats them for all that was on its way
+    /// (`golang.org/x/net/http2`, `processData`).
+    fn forsake(&mut self, id: CallId, side: Side, reason: Reason) {
         let Some(call) = self.calls.get_mut(&id) else { return };
-        let whole = side == Side::User && call.to_pod.has_ended() && !call.to_pod.is_finished();
-        if whole && !at_once {
+        if side == Side::User && call.to_pod.has_ended() && !call.to_pod.is_finished() {
             call.forsaken.get_or_insert(reason);
         } else {
             self.cut(id, side, reason);
@@ -333,10 +341,50 @@ impl Switch {
         }
         if let Some(stream) = call.at_user {
             self.at_user.remove(&stream);
-            // Some of those that wait may be over.
-            self.queued.retain(|id| self.calls.contains_key(id));
-            self.user.ready.extend(self.queued.pop_front());
+        }
+        // Also when this call had no place: it may have been the one that was to get the last that became free.
+        while self.user.end.takes_calls(self.at_user.len())
+            && let Some(next) = self.queued.pop_front()
+        {
+            if self.calls.contains_key(&next) {
+                self.user.ready.push_back(next);
+                break;
+            }
+        }
+        prune(&mut self.user.ready, &self.calls);
+        prune(&mut self.queued, &self.calls);
+        if let Some(pod) = self.pods.get_mut(&call.pod) {
+            prune(&mut pod.peer.ready, &self.calls);
         }
         Some(call)
+    }
+}
+
+/// Forgets calls that are over, once there are many: an end that takes nothing would have them kept.
+fn prune(ids: &mut VecDeque<CallId>, calls: &HashMap<CallId, Call>) {
+    if ids.len() > 2 * calls.len() + 64 {
+        ids.retain(|id| calls.contains_key(id));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_that_are_over_are_forgotten_though_an_end_takes_nothing() {
+        let mut switch = Switch::new();
+        switch.join(0, Arc::default());
+        // A client's greeting without any settings.
+        let mut greeting = Bytes::from_static(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0");
+        switch.hear(Side::Pod(0), &mut greeting).unwrap();
+        for stream in (1..20_000_u32).step_by(2) {
+            let [a, b, c, d] = stream.to_be_bytes();
+            // `:method: POST`, `:scheme: http`, `:path: /`, and the end of it.
+            let call = [0, 0, 3, 1, 4, a, b, c, d, 0x83, 0x86, 0x84, 0, 0, 4, 3, 0, a, b, c, d, 0, 0, 0, 8];
+            switch.hear(Side::Pod(0), &mut Bytes::copy_from_slice(&call)).unwrap();
+        }
+        assert!(switch.calls.is_empty());
+        assert!(switch.user.ready.len() < 100, "{} calls", switch.user.ready.len());
     }
 }

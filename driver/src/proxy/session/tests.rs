@@ -58,6 +58,11 @@ fn settings(id: u8, value: u32) -> Vec<u8> {
     frame
 }
 
+/// No further calls after that one.
+fn away(last: u8) -> [u8; 17] {
+    [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, last, 0, 0, 0, 0]
+}
+
 const CALLS_AT_A_TIME: u8 = 3;
 const INITIAL_WINDOW: u8 = 4;
 
@@ -76,7 +81,7 @@ fn word(event: Event) -> Option<String> {
         Event::Reset { stream, reason } => format!("{stream}: reset {reason:?}"),
         Event::Room { stream, more } => format!("{stream}: room {more}"),
         Event::Malformed { stream, reason } => format!("{stream}: malformed {reason:?}"),
-        Event::Away => "away".to_owned(),
+        Event::Away { .. } => "away".to_owned(),
         Event::Shift(_) => return None,
     })
 }

@@ -57,7 +57,9 @@ fn an_answer_that_is_whole_arrives_whole_though_its_sender_wants_nothing_more() 
     table.user.say_head(1, answers(false));
     table.data(Side::User, 1, 15, false);
     table.user.say_head(1, trailers("0"));
+    // Go's server says so, and again for all that it gets afterwards.
     table.user.reset(1, Reason::NO_ERROR);
+    table.user.reset(1, Reason::STREAM_CLOSED);
     assert_eq!(table.at_pod(), ["1: answer", "1: 10 bytes"]);
     table.data(POD, 1, 5, false);
     assert_eq!(table.at_user(), Vec::<String>::new());
@@ -119,7 +121,7 @@ fn a_pod_that_is_told_to_go_ends_its_calls_and_begins_none() {
 #[test]
 fn a_user_that_takes_no_more_calls_gets_none() {
     let mut table = Table::answering(FILES);
-    table.user.go_away(Reason::NO_ERROR);
+    table.raw(Side::User, &away(1));
     table.say(Side::User).unwrap();
     table.pod.say_head(3, asks(FILES, true));
     assert_eq!(table.at_pod(), ["3: reset REFUSED_STREAM"]);
@@ -147,4 +149,45 @@ fn what_breaks_http2_ends_the_connection_that_says_it() {
     let mut switch = Switch::new();
     switch.join(0, Arc::default());
     assert_eq!(switch.hear(POD, &mut Bytes::from_static(b"GET / HTTP/1.1\r\n")), Err(Reason::PROTOCOL_ERROR));
+}
+
+#[test]
+fn what_the_user_has_not_taken_when_it_takes_no_more_is_refused() {
+    let mut table = Table::answering(FILES);
+    table.pod.say_head(3, asks(FILES, true));
+    table.at_user();
+    table.raw(Side::User, &away(1));
+    assert_eq!(table.at_pod(), ["3: reset REFUSED_STREAM"]);
+    table.user.say_head(1, trailers("0"));
+    assert_eq!(table.at_pod(), ["1: 0, end"]);
+}
+
+#[test]
+fn a_call_has_one_answer() {
+    let mut table = Table::answering(FILES);
+    table.user.say_head(1, answers(false));
+    assert_eq!(table.at_pod(), ["1: reset PROTOCOL_ERROR"]);
+    let mut table = Table::new();
+    table.pod.say_head(1, asks(FILES, true));
+    table.at_user();
+    let promises = || Head { pseudo: Pseudo::response(StatusCode::EARLY_HINTS), fields: HeaderMap::new(), end: false };
+    for _ in 0..8 {
+        table.user.say_head(1, promises());
+    }
+    assert_eq!(table.at_pod().len(), 8);
+    table.user.say_head(1, promises());
+    assert_eq!(table.at_pod(), ["1: reset ENHANCE_YOUR_CALM"], "and a bounded number of promises of one");
+}
+
+#[test]
+fn many_small_pieces_are_put_together() {
+    let mut table = Table::answering(FILES);
+    table.raw(POD, &settings(INITIAL_WINDOW, 0));
+    table.at_pod();
+    for at in 0..5_000 {
+        table.raw(Side::User, &[&data_head(1, 1, false)[..], &[at as u8]].concat());
+    }
+    table.say(Side::User).unwrap();
+    table.pod.open(1, 10_000);
+    assert_eq!(table.at_pod(), ["1: 5000 bytes"]);
 }

@@ -110,3 +110,66 @@ fn calls_beyond_what_the_user_takes_at_a_time_wait() {
     table.user.say_head(7, trailers("3"));
     assert_eq!(table.at_pod(), ["9: 3, end"]);
 }
+
+#[test]
+fn calls_that_stall_do_not_stall_the_others() {
+    let mut table = Table::new();
+    for stream in [1, 3, 5, 7] {
+        table.pod.say_head(stream, asks(FILES, true));
+    }
+    table.at_user();
+    table.raw(POD, &settings(INITIAL_WINDOW, 0));
+    table.pod.open(7, 1 << 30);
+    for stream in [1, 3, 5, 7] {
+        table.user.say_head(stream, answers(false));
+    }
+    for (stream, length) in [(1, STREAM_WINDOW), (3, STREAM_WINDOW), (5, 1)] {
+        table.data(Side::User, stream, length as usize, false);
+    }
+    assert_eq!(bytes(&table.at_pod()), 0);
+    for _ in 0..20 {
+        table.data(Side::User, 7, 1 << 20, false);
+        let passed = bytes(&table.at_pod());
+        assert_eq!(passed, 1 << 20);
+        table.pod.relieve(passed);
+        table.at_user();
+    }
+}
+
+#[test]
+fn padding_is_given_back() {
+    let mut table = Table::answering(FILES);
+    let mut padded = data_head(1, 256, false).to_vec();
+    padded[4] = 0x8;
+    padded.push(255);
+    padded.resize(padded.len() + 255, 0);
+    for _ in 0..STREAM_WINDOW / 256 / 2 {
+        table.raw(Side::User, &padded);
+    }
+    assert_eq!(table.at_user(), [format!("1: room {}", STREAM_WINDOW / 2)]);
+}
+
+#[test]
+fn a_place_goes_to_the_next_call_that_still_wants_it() {
+    let mut table = Table::new();
+    table.raw(Side::User, &settings(CALLS_AT_A_TIME, 1));
+    for stream in [1, 3, 5] {
+        table.pod.say_head(stream, asks(FILES, true));
+    }
+    assert_eq!(table.at_user(), [format!("1: {FILES}, end")]);
+    table.pod.reset(1, Reason::CANCEL);
+    table.pod.reset(3, Reason::CANCEL);
+    assert_eq!(table.at_user(), ["1: reset CANCEL".to_owned(), format!("3: {FILES}, end")]);
+}
+
+#[test]
+fn a_limit_stays_when_other_settings_change() {
+    let mut table = Table::new();
+    table.raw(Side::User, &settings(CALLS_AT_A_TIME, 100));
+    table.at_user();
+    table.raw(Side::User, &settings(INITIAL_WINDOW, 100_000));
+    for number in 0..101 {
+        table.pod.say_head(2 * number + 1, asks(FILES, true));
+    }
+    assert_eq!(table.at_user().len(), 100);
+}
