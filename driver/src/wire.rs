@@ -51,13 +51,12 @@ pub(crate) fn buffered_in<S: AsyncRead + AsyncWrite>(stream: S) -> Buffered<S> {
     BufReader::with_capacity(READ, BufWriter::with_capacity(0, stream))
 }
 
-/// Greets as the server: a client's connection, and the HTTP/2 inside a session towards a pod. `stream` has to keep what is
-/// written until it is flushed.
+/// Greets as the server, on a client's connection. `stream` has to keep what is written until it is flushed.
 pub(crate) async fn serve<T: AsyncRead + AsyncWrite + Unpin>(stream: T) -> Result<Server<T>, h2::Error> {
     Server::greet(&server(), stream).await
 }
 
-/// Greets as the client: a pod's connection, and the HTTP/2 inside a session towards the user's end. `stream` as for [`serve`].
+/// Greets as the client, on a pod's connection. `stream` as for [`serve`].
 pub(crate) async fn connect<T>(stream: T) -> Result<(SendRequest<Bytes>, Client<T>), h2::Error>
 where
     T: AsyncRead + AsyncWrite + Unpin,

@@ -26,7 +26,7 @@ const FIRST_WINDOW: u32 = 65_535;
 const FIRST_FRAME: u32 = 16_384;
 
 /// The largest window there is.
-const LARGEST: i64 = (1 << 31) - 1;
+pub(super) const LARGEST: i64 = (1 << 31) - 1;
 
 /// The calls that a server is trusted to take before its settings have come; as `h2` does.
 const FIRST_CALLS: usize = 100;

@@ -5,13 +5,10 @@ use std::collections::VecDeque;
 use bytes::{Bytes, BytesMut};
 use h2::Reason;
 
-use super::end::Head;
+use super::end::{Head, LARGEST};
 use super::frames::Data;
 use super::outbox::Outbox;
 use crate::wire::STREAM_WINDOW;
-
-/// The largest window there is.
-const LARGEST: i64 = (1 << 31) - 1;
 
 /// Pieces of less than this are copied: each of them would keep all that came together with it.
 const SMALL: usize = 2 << 10;
