@@ -19,26 +19,12 @@ use crate::wire::{self, Code, Status};
 
 /// Why a call did not come to its end.
 #[derive(Debug)]
-pub(super) enum RelayError {
+enum RelayError {
     /// Who asked is gone or has cancelled: nobody is left to be told.
     Caller,
     /// Who should answer failed, perhaps in the middle of the answer.
     Callee { error: h2::Error, begun: Option<SendStream<Bytes>> },
 }
-
-/// Sees an answer pass by.
-pub(super) trait Passing {
-    fn data(&mut self, _chunk: &Bytes) {}
-
-    /// May change the trailers before they go out.
-    fn trailers(&mut self, _trailers: &mut HeaderMap) {}
-}
-
-/// Lets everything pass as it came.
-#[derive(Debug)]
-pub(super) struct Untouched;
-
-impl Passing for Untouched {}
 
 /// Forwards a call that is no part of a build of this client to a pod that may answer it.
 pub(super) async fn to_pod(request: Request<RecvStream>, mut respond: SendResponse<Bytes>, client: &Client) {
@@ -58,26 +44,25 @@ pub(super) async fn to_leased(request: Request<RecvStream>, mut respond: SendRes
         Ok(requests) => requests,
         Err(error) => return refuse(&mut respond, &lost(lease, &error).await),
     };
-    match relay(request, &mut respond, requests, &mut Untouched, &mut Explained { lease }).await {
+    match relay(request, &mut respond, requests, |end| explain(lease, end)).await {
         Ok(()) | Err(RelayError::Caller) => {}
         Err(RelayError::Callee { error, begun }) => rescue(lease, &error, respond, begun).await,
     }
 }
 
-/// Moves one call. `asking` sees the question, `passing` the answer.
-pub(super) async fn relay(
+/// Moves one call. `explain` may change the end of the answer before it goes out.
+async fn relay(
     request: Request<RecvStream>,
     respond: &mut SendResponse<Bytes>,
     mut requests: SendRequest<Bytes>,
-    asking: &mut impl Passing,
-    passing: &mut impl Passing,
+    explain: impl Fn(&mut HeaderMap),
 ) -> Result<(), RelayError> {
     let failed = |error| RelayError::Callee { error, begun: None };
     let (parts, mut asked) = request.into_parts();
     let mut head = Request::from_parts(parts, ());
     *head.uri_mut() = absolute(head.uri());
     let (mut response, mut to) = requests.send_request(head, false).map_err(failed)?;
-    let mut upload = pin!(pump(&mut asked, &mut to, asking));
+    let mut upload = pin!(pump(&mut asked, &mut to, |_| {}));
     let mut uploading = true;
     let response = loop {
         tokio::select! {
@@ -94,7 +79,7 @@ pub(super) async fn relay(
     let (mut parts, mut answered) = response.into_parts();
     let only_headers = answered.is_end_stream();
     if only_headers {
-        passing.trailers(&mut parts.headers);
+        explain(&mut parts.headers);
     }
     let answer = respond.send_response(Response::from_parts(parts, ()), only_headers);
     let mut answer = answer.map_err(|_| RelayError::Caller)?;
@@ -102,7 +87,7 @@ pub(super) async fn relay(
         return Ok(());
     }
     let end = {
-        let mut download = pin!(pump(&mut answered, &mut answer, passing));
+        let mut download = pin!(pump(&mut answered, &mut answer, explain));
         loop {
             tokio::select! {
                 done = &mut download => break done,
@@ -129,8 +114,12 @@ pub(super) enum PumpError {
     To,
 }
 
-/// Moves a body and its trailers. Takes no more from one end than the other has room for.
-async fn pump(from: &mut RecvStream, to: &mut SendStream<Bytes>, passing: &mut impl Passing) -> Result<(), PumpError> {
+/// Moves a body and its trailers, as `passing` leaves them. Takes no more from one end than the other has room for.
+async fn pump(
+    from: &mut RecvStream,
+    to: &mut SendStream<Bytes>,
+    passing: impl Fn(&mut HeaderMap),
+) -> Result<(), PumpError> {
     loop {
         let chunk = tokio::select! {
             chunk = from.data() => chunk,
@@ -139,13 +128,12 @@ async fn pump(from: &mut RecvStream, to: &mut SendStream<Bytes>, passing: &mut i
         let Some(chunk) = chunk else { break };
         let chunk = chunk.map_err(PumpError::From)?;
         let length = chunk.len();
-        passing.data(&chunk);
         send(to, chunk).await?;
         let _ = from.flow_control().release_capacity(length);
     }
     match from.trailers().await.map_err(PumpError::From)? {
         Some(mut trailers) => {
-            passing.trailers(&mut trailers);
+            passing(&mut trailers);
             to.send_trailers(trailers).map_err(|_| PumpError::To)
         }
         None => to.send_data(Bytes::new(), true).map_err(|_| PumpError::To),
@@ -233,18 +221,12 @@ pub(super) fn broken_off(lease: &Lease, end: &HeaderMap) -> Option<Fate> {
 }
 
 /// Adds the pod and the reason to the words of a pod that was told to go.
-struct Explained<'a> {
-    lease: &'a Lease,
-}
-
-impl Passing for Explained<'_> {
-    fn trailers(&mut self, trailers: &mut HeaderMap) {
-        let Some(fate) = broken_off(self.lease, trailers) else { return };
-        let status = Status::new(Code::Unavailable, format!("{} ({})", fate.text, wire::message_text(trailers)));
-        // The details repeat the code and would contradict the new one.
-        for name in ["grpc-status", "grpc-message", "grpc-status-details-bin"] {
-            trailers.remove(name);
-        }
-        trailers.extend(status.trailers());
+fn explain(lease: &Lease, trailers: &mut HeaderMap) {
+    let Some(fate) = broken_off(lease, trailers) else { return };
+    let status = Status::new(Code::Unavailable, format!("{} ({})", fate.text, wire::message_text(trailers)));
+    // The details repeat the code and would contradict the new one.
+    for name in ["grpc-status", "grpc-message", "grpc-status-details-bin"] {
+        trailers.remove(name);
     }
+    trailers.extend(status.trailers());
 }

@@ -151,7 +151,7 @@ impl End {
         while let Some(piece) = self.cutter.next(input)? {
             let event = match piece {
                 Piece::Data(data) => {
-                    self.credit -= (data.bytes.len() + data.padding) as i64;
+                    self.credit -= data.counted() as i64;
                     if self.credit < 0 {
                         return Err(Reason::FLOW_CONTROL_ERROR);
                     }
@@ -249,8 +249,7 @@ impl End {
     }
 
     /// `take` gives the data, of `length` bytes in all, for which there has to be room.
-    pub(super) fn say_data(&mut self, stream: u32, length: usize, end: bool, take: impl FnMut(&mut Outbox)) {
-        let mut take = take;
+    pub(super) fn say_data(&mut self, stream: u32, length: usize, end: bool, take: impl FnOnce(&mut Outbox)) {
         self.outbox.put(&frames::data_head(stream, length, end));
         take(&mut self.outbox);
         self.room -= length as i64;

@@ -33,6 +33,13 @@ pub(super) struct Data {
     pub(super) end: bool,
 }
 
+impl Data {
+    /// What windows count of it.
+    pub(super) fn counted(&self) -> usize {
+        self.bytes.len() + self.padding
+    }
+}
+
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Piece {
     Data(Data),

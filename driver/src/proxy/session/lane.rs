@@ -109,7 +109,7 @@ impl Lane {
         if self.ended {
             return Err(Reason::STREAM_CLOSED);
         }
-        self.credit -= (data.bytes.len() + data.padding) as i64;
+        self.credit -= data.counted() as i64;
         if self.credit < 0 {
             return Err(Reason::FLOW_CONTROL_ERROR);
         }

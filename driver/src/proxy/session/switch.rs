@@ -184,39 +184,31 @@ impl Switch {
     }
 
     fn take_data(&mut self, side: Side, data: Data) -> Result<(), Reason> {
-        let id = self.find(side, data.stream)?;
-        let (stream, length, padding) = (data.stream, data.bytes.len(), data.padding);
-        let call = id.and_then(|id| self.calls.get_mut(&id)).filter(|call| call.forsaken.is_none());
-        let heard = match call {
-            Some(call) => {
-                let lane = call.from(side);
-                let heard = lane.hear_data(data).map(|()| if padding > 0 { lane.opens() } else { None });
-                heard.map(|opens| (call.delivers, opens))
-            }
-            None => {
-                self.relieve(side, length + padding);
-                return Ok(());
-            }
+        let (stream, counted, padding) = (data.stream, data.counted(), data.padding);
+        let id = self.find(side, stream)?;
+        let call = id.and_then(|id| Some((id, self.calls.get_mut(&id)?)));
+        let Some((id, call)) = call.filter(|(_, call)| call.forsaken.is_none()) else {
+            self.relieve(side, counted);
+            return Ok(());
         };
-        let Some(id) = id else { return Ok(()) };
-        match heard {
-            Ok((delivers, opens)) => {
-                self.relieve(side, padding);
-                if let (Some(more), Some(peer)) = (opens, self.peer(side)) {
-                    peer.end.open(stream, more);
-                }
-                if let (Side::Pod(pod), true) = (side, delivers)
-                    && let Some(pod) = self.pods.get(&pod)
-                {
-                    pod.delivered.store(true, Ordering::Release);
-                }
-                self.list(id, side);
-            }
-            Err(reason) => {
-                self.relieve(side, length + padding);
-                self.fail(id, reason);
-            }
+        let (delivers, lane) = (call.delivers, call.from(side));
+        if let Err(reason) = lane.hear_data(data) {
+            self.relieve(side, counted);
+            self.fail(id, reason);
+            return Ok(());
         }
+        // Padding waits for nobody.
+        let opens = lane.opens();
+        self.relieve(side, padding);
+        if let (Some(more), Some(peer)) = (opens, self.peer(side)) {
+            peer.end.open(stream, more);
+        }
+        if let (Side::Pod(pod), true) = (side, delivers)
+            && let Some(pod) = self.pods.get(&pod)
+        {
+            pod.delivered.store(true, Ordering::Release);
+        }
+        self.list(id, side);
         Ok(())
     }
 

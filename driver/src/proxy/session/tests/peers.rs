@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf, 
 use tokio::task::JoinSet;
 
 use super::*;
-use crate::proxy::forward::poll_room;
+use crate::proxy::forward;
 
 #[test]
 fn nothing_that_a_peer_says_makes_it_panic() {
@@ -99,11 +99,8 @@ fn body(length: usize) -> Bytes {
     (0..length).map(|at| (at * 31 + at / 251) as u8).collect::<Vec<u8>>().into()
 }
 
-async fn send(to: &mut h2::SendStream<Bytes>, mut bytes: Bytes, trailers: Option<HeaderMap>) {
-    while !bytes.is_empty() {
-        let room = std::future::poll_fn(|cx| poll_room(to, bytes.len(), cx)).await.unwrap();
-        to.send_data(bytes.split_to(room.min(bytes.len())), false).unwrap();
-    }
+async fn send(to: &mut h2::SendStream<Bytes>, bytes: Bytes, trailers: Option<HeaderMap>) {
+    forward::send(to, bytes).await.unwrap();
     match trailers {
         Some(trailers) => to.send_trailers(trailers).unwrap(),
         None => to.send_data(Bytes::new(), true).unwrap(),
